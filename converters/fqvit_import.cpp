@@ -1,0 +1,311 @@
+#include "converters/fqvit_import.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "graph/check.h"
+#include "graph/error.h"
+
+namespace intaglio {
+namespace {
+
+using Shape = std::vector<std::size_t>;
+
+constexpr std::size_t kDefaultHeadDim = 64;  // of every published ViT and DeiT
+constexpr double kDefaultCropPct = 0.875;
+
+/// Typed, shape-checked access to one checkpoint; remembers what was read.
+class Reader {
+ public:
+  explicit Reader(const Safetensors& file) : file_(file) {}
+
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error(ErrorCode::kFormat, file_.name() + ": " + what);
+  }
+  bool has(const std::string& name) const { return file_.find(name) != nullptr; }
+  const TensorView& tensor(const std::string& name) {
+    read_.insert(name);
+    return file_.at(name);
+  }
+  std::vector<float> floats(const std::string& name, const Shape& shape) {
+    const TensorView& view = tensor(name);
+    if (view.dtype != DType::kF32 || view.shape != shape) {
+      fail("tensor '" + name + "': expected " + describe(TensorView{DType::kF32, shape, {}}) +
+           ", found " + describe(view));
+    }
+    std::vector<float> values = view.to_vector<float>(name);
+    for (const float v : values) {
+      if (!std::isfinite(v)) fail("tensor '" + name + "' holds a value that is not finite");
+    }
+    return values;
+  }
+  /// Scales of a quantizer: `count` of them, or one where a scalar is allowed and stored.
+  std::vector<float> scales(const std::string& module, const Shape& shape) {
+    std::vector<float> values = floats(module + ".quantizer.scale", shape);
+    for (const float v : values) {
+      if (v < kSmallestScale) fail("tensor '" + module + ".quantizer.scale' must be at least 2^-100");
+    }
+    return values;
+  }
+  std::int32_t zero_point(const std::string& module) {
+    const std::string name = module + ".quantizer.zero_point";
+    const TensorView& view = tensor(name);
+    if (view.dtype != DType::kS32 || view.elements() != 1) {
+      fail("tensor '" + name + "': expected I32 [], found " + describe(view));
+    }
+    const std::int32_t z = view.to_vector<std::int32_t>(name)[0];
+    if (z < 0 || z > 255) fail("tensor '" + name + "': " + std::to_string(z) + " is not in [0, 255]");
+    return z;
+  }
+  UniformGrid uniform(const std::string& module) {
+    return {scales(module, {})[0], zero_point(module)};
+  }
+  PtfGrid ptf(const std::string& module, std::size_t dim) {
+    // A checkpoint calibrated without PTF has one scale for all channels.
+    const TensorView* stored = file_.find(module + ".quantizer.scale");
+    const bool one_scale = stored != nullptr && stored->shape.empty();
+    const std::vector<float> all = scales(module, one_scale ? Shape{} : Shape{dim});
+    PtfGrid grid{*std::min_element(all.begin(), all.end()), std::vector<std::uint8_t>(dim, 0),
+                 zero_point(module)};
+    for (std::size_t c = 0; c < all.size(); ++c) {
+      const double exponent = std::log2(double{all[c]} / grid.scale);
+      const double rounded = std::nearbyint(exponent);
+      if (std::abs(exponent - rounded) > 1e-3 || rounded > 7) {
+        fail("tensor '" + module + ".quantizer.scale': channel " + std::to_string(c) +
+             " is no power of two (up to 2^7) above the finest channel");
+      }
+      if (!one_scale) grid.exponents[c] = static_cast<std::uint8_t>(rounded);
+    }
+    return grid;
+  }
+  FloatNorm norm(const std::string& module, std::size_t dim) {
+    return {floats(module + ".weight", {dim}), floats(module + ".bias", {dim})};
+  }
+  FloatLinear linear(const std::string& module, std::size_t n, std::size_t k, const Shape& shape) {
+    FloatLinear layer{n, k, floats(module + ".weight", shape), {}, scales(module, {n})};
+    if (has(module + ".bias")) layer.bias = floats(module + ".bias", {n});
+    const std::string zeros = module + ".quantizer.zero_point";
+    if (has(zeros)) {
+      const auto values = tensor(zeros).to_vector<std::int32_t>(zeros);
+      if (std::any_of(values.begin(), values.end(), [](std::int32_t z) { return z != 0; })) {
+        fail("tensor '" + zeros + "': weights must be symmetric, but a zero point is not 0");
+      }
+    }
+    return layer;
+  }
+  FloatLinear linear(const std::string& module, std::size_t n, std::size_t k) {
+    return linear(module, n, k, {n, k});
+  }
+  const std::string* metadata(const std::string& key) const {
+    const auto it = file_.metadata().find(key);
+    return it == file_.metadata().end() ? nullptr : &it->second;
+  }
+  /// JSON of a metadata entry; null when absent.
+  nlohmann::json metadata_json(const std::string& key) const {
+    const std::string* text = metadata(key);
+    if (text == nullptr) return nullptr;
+    nlohmann::json json = nlohmann::json::parse(*text, nullptr, false);
+    if (json.is_discarded()) fail("metadata '" + key + "' is no JSON: " + *text);
+    return json;
+  }
+  /// Everything in the file must have been read: an unknown layer would be left out silently.
+  void require_all_read() const {
+    for (const auto& [name, view] : file_.tensors()) {
+      if (!read_.contains(name)) {
+        throw Error(ErrorCode::kUnsupported,
+                    file_.name() + ": tensor '" + name + "' is no part of a ViT or DeiT graph");
+      }
+    }
+  }
+
+ private:
+  static constexpr float kSmallestScale = 0x1p-100F;
+
+  const Safetensors& file_;
+  std::set<std::string> read_;
+};
+
+/// A positive integer of the metadata's JSON, or `fallback`.
+std::size_t positive(const Reader& reader, const nlohmann::json& json, const std::string& key,
+                     std::size_t fallback) {
+  if (json.is_null() || !json.contains(key)) return fallback;
+  if (!json[key].is_number_unsigned() || json[key].get<std::size_t>() == 0 ||
+      json[key].get<std::size_t>() > 1u << 20) {
+    reader.fail("metadata config: '" + key + "' must be a positive integer");
+  }
+  return json[key].get<std::size_t>();
+}
+
+void require_config(const Reader& reader, const nlohmann::json& config, const std::string& key,
+                    std::size_t found) {
+  const std::size_t claimed = positive(reader, config, key, found);
+  if (claimed != found) {
+    reader.fail("metadata config: '" + key + "' is " + std::to_string(claimed) +
+                ", but the tensors say " + std::to_string(found));
+  }
+}
+
+std::array<double, 3> triple(const Reader& reader, const std::string& key) {
+  const nlohmann::json json = reader.metadata_json(key);
+  std::array<double, 3> numbers{};
+  if (!json.is_array() || json.size() != 3) {
+    reader.fail("metadata '" + key + "' must be a list of three numbers");
+  }
+  for (std::size_t i = 0; i < 3; ++i) {
+    if (!json[i].is_number() || !std::isfinite(json[i].get<double>())) {
+      reader.fail("metadata '" + key + "' must be a list of three numbers");
+    }
+    numbers[i] = json[i].get<double>();
+  }
+  return numbers;
+}
+
+/// The shape of the network, from tensors first.
+void read_sizes(Reader& reader, CalibratedVit& vit) {
+  const Shape& proj = reader.tensor("patch_embed.proj.weight").shape;
+  if (proj.size() != 4 || proj[0] == 0 || proj[1] != 3 || proj[2] != proj[3] || proj[2] == 0) {
+    reader.fail("tensor 'patch_embed.proj.weight': expected [dim, 3, patch, patch], found " +
+                describe(reader.tensor("patch_embed.proj.weight")));
+  }
+  vit.dim = proj[0];
+  vit.patch = proj[2];
+  const Shape& position = reader.tensor("pos_embed").shape;
+  if (position.size() != 3 || position[0] != 1 || position[1] < 2 || position[2] != vit.dim) {
+    reader.fail("tensor 'pos_embed': expected F32 [1, 1 + patches, " + std::to_string(vit.dim) +
+                "], found " + describe(reader.tensor("pos_embed")));
+  }
+  const auto side = static_cast<std::size_t>(std::llround(std::sqrt(double(position[1] - 1))));
+  if (side * side != position[1] - 1) {
+    reader.fail("tensor 'pos_embed': " + std::to_string(position[1] - 1) +
+                " patches are no square grid behind one class token");
+  }
+  if (side > kMaxImageSide / vit.patch) reader.fail("images above 4096 pixels are not supported");
+  vit.image_size = side * vit.patch;
+  const Shape& head = reader.tensor("head.weight").shape;
+  if (head.size() != 2 || head[0] == 0) reader.fail("tensor 'head.weight': expected [classes, dim]");
+  vit.classes = head[0];
+}
+
+void read_metadata(Reader& reader, CalibratedVit& vit) {
+  const std::string* format = reader.metadata("format");
+  if (format == nullptr || *format != "fqvit-calibrated") {
+    reader.fail("no calibrated FQ-ViT checkpoint: metadata 'format' must be 'fqvit-calibrated'");
+  }
+  if (const std::string* lis = reader.metadata("lis"); lis != nullptr && *lis == "False") {
+    throw Error(ErrorCode::kUnsupported,
+                "the checkpoint was calibrated without Log-Int-Softmax, which this engine needs");
+  }
+  const nlohmann::json config = reader.metadata_json("config");
+  if (!config.is_null() && !config.is_object()) reader.fail("metadata 'config' must be an object");
+  require_config(reader, config, "img_size", vit.image_size);
+  require_config(reader, config, "patch_size", vit.patch);
+  require_config(reader, config, "embed_dim", vit.dim);
+  require_config(reader, config, "num_classes", vit.classes);
+  vit.heads = positive(reader, config, "num_heads", vit.dim / kDefaultHeadDim);
+  if (vit.heads == 0 || vit.dim % vit.heads != 0) {
+    reader.fail(std::to_string(vit.heads) + " heads do not divide " + std::to_string(vit.dim) +
+                " channels; set 'num_heads' in the metadata's config");
+  }
+  const nlohmann::json size = reader.metadata_json("img_size");
+  if (!size.is_null() && (!size.is_number_unsigned() || size.get<std::size_t>() != vit.image_size)) {
+    reader.fail("metadata 'img_size' is " + size.dump() + ", but 'pos_embed' has the patches of " +
+                std::to_string(vit.image_size) + " pixels");
+  }
+  Preprocessing& p = vit.preprocessing;
+  p.mean = triple(reader, "mean");
+  p.std = triple(reader, "std");
+  for (const double s : p.std) {
+    if (s <= 0) reader.fail("metadata 'std' must be positive");
+  }
+  p.height = p.width = static_cast<int>(vit.image_size);
+  const nlohmann::json crop = reader.metadata_json("crop_pct");
+  const double crop_pct = crop.is_number() ? crop.get<double>() : kDefaultCropPct;
+  if (!(crop_pct >= 0.5 && crop_pct <= 1)) reader.fail("metadata 'crop_pct' must be in [0.5, 1]");
+  p.resize = static_cast<int>(std::floor(double(vit.image_size) / crop_pct));
+  const std::string* filter = reader.metadata("interpolation");
+  if (filter != nullptr && *filter != "bicubic" && *filter != "bilinear") {
+    throw Error(ErrorCode::kUnsupported, "interpolation '" + *filter + "' is not supported");
+  }
+  p.interpolation = filter != nullptr && *filter == "bilinear" ? Interpolation::kBilinear
+                                                               : Interpolation::kBicubic;
+}
+
+/// Conv weight [n, 3, p, p] as a linear layer over (y, x, channel): runs that lie side by side in an
+/// image stay together.
+FloatLinear patch_embedding(Reader& reader, std::size_t dim, std::size_t patch) {
+  FloatLinear layer =
+      reader.linear("patch_embed.proj", dim, patch * patch * 3, {dim, 3, patch, patch});
+  const std::vector<float> conv = std::move(layer.weight);
+  layer.weight.resize(conv.size());
+  const std::size_t area = patch * patch;
+  for (std::size_t n = 0; n < dim; ++n) {
+    for (std::size_t c = 0; c < 3; ++c) {
+      for (std::size_t yx = 0; yx < area; ++yx) {
+        layer.weight[(n * area + yx) * 3 + c] = conv[(n * 3 + c) * area + yx];
+      }
+    }
+  }
+  return layer;
+}
+
+CalibratedBlock read_block(Reader& reader, const std::string& name, std::size_t dim) {
+  const std::size_t hidden = [&] {
+    const Shape& shape = reader.tensor(name + "mlp.fc1.weight").shape;
+    return shape.empty() ? 0 : shape[0];
+  }();
+  CalibratedBlock b;
+  b.norm1 = reader.norm(name + "norm1", dim);
+  b.norm1_grid = reader.uniform(name + "qact1");
+  b.qkv = reader.linear(name + "attn.qkv", 3 * dim, dim);
+  b.qkv_grid = reader.uniform(name + "attn.qact1");
+  b.score_grid = reader.uniform(name + "attn.qact_attn1");
+  b.attend_grid = reader.uniform(name + "attn.qact2");
+  b.proj = reader.linear(name + "attn.proj", dim, dim);
+  b.proj_grid = reader.uniform(name + "attn.qact3");
+  b.attention_stream = reader.ptf(name + "qact2", dim);
+  b.norm2 = reader.norm(name + "norm2", dim);
+  b.norm2_grid = reader.uniform(name + "qact3");
+  b.fc1 = reader.linear(name + "mlp.fc1", hidden, dim);
+  b.gelu_grid = reader.uniform(name + "mlp.qact1");
+  b.fc2 = reader.linear(name + "mlp.fc2", dim, hidden);
+  b.fc2_grid = reader.uniform(name + "mlp.qact2");
+  b.mlp_stream = reader.ptf(name + "qact4", dim);
+  return b;
+}
+
+}  // namespace
+
+CalibratedVit import_fqvit(const Safetensors& checkpoint) {
+  Reader reader(checkpoint);
+  CalibratedVit vit;
+  read_sizes(reader, vit);
+  read_metadata(reader, vit);
+  if (reader.has("qact_input.quantizer.scale")) vit.input_grid = reader.uniform("qact_input");
+  vit.patch_embed = patch_embedding(reader, vit.dim, vit.patch);
+  vit.patch_grid = reader.uniform("patch_embed.qact");
+  vit.class_token = reader.floats("cls_token", {1, 1, vit.dim});
+  vit.embed_grid = reader.uniform("qact_embed");
+  vit.position = reader.floats("pos_embed", {1, 1 + vit.patches(), vit.dim});
+  vit.position_grid = reader.uniform("qact_pos");
+  vit.embed_stream = reader.ptf("qact1", vit.dim);
+  for (std::size_t i = 0;; ++i) {
+    const std::string name = "blocks." + std::to_string(i) + ".";
+    if (!reader.has(name + "norm1.weight")) break;
+    vit.blocks.push_back(read_block(reader, name, vit.dim));
+  }
+  if (vit.blocks.empty()) reader.fail("tensor 'blocks.0.norm1.weight' is missing");
+  vit.norm = reader.norm("norm", vit.dim);
+  vit.norm_grid = reader.uniform("qact2");
+  vit.head = reader.linear("head", vit.classes, vit.dim);
+  // Logits are ranked before act_out's u8 grid would make ties; its entries are read and not used.
+  if (reader.has("act_out.quantizer.scale")) reader.uniform("act_out");
+  reader.require_all_read();
+  for (const char* key : {"arch", "quant_method", "ptf", "lis", "provenance"}) {
+    if (const std::string* text = reader.metadata(key)) vit.provenance[key] = *text;
+  }
+  return vit;
+}
+
+}  // namespace intaglio

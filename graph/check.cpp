@@ -1,0 +1,371 @@
+#include "graph/check.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "graph/error.h"
+#include "kernels/fixed_point.h"
+
+namespace intaglio {
+namespace {
+
+// What the kernels allow; kernels.h has the same figures with their proofs, and a test compares.
+constexpr std::size_t kMaxDepth = 65536;
+constexpr std::size_t kMaxHeadDim = 256;
+constexpr std::size_t kMaxNormDim = 32768;
+constexpr int kMaxExponent = 7;
+constexpr int kMaxShift = 62;
+constexpr int kNormFraction = 22;  // fractional bits of a normalized channel
+
+using Wide = __int128;
+constexpr Wide kLimit63 = Wide{1} << 63;
+
+std::string shape_text(const std::vector<std::size_t>& shape) {
+  std::string text = "[";
+  for (const std::size_t n : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(n);
+  return text + "]";
+}
+
+/// Checks one graph; the methods are called in the order of the file.
+class Checker {
+ public:
+  explicit Checker(const Graph& graph) : graph_(graph), made_(graph.values.size(), false) {}
+
+  void run() {
+    if (graph_.values.empty() || graph_.ops.empty()) fail("the graph is empty");
+    for (const Value& value : graph_.values) check_value(value);
+    check_ends();
+    made_[graph_.input] = true;
+    for (const Op& op : graph_.ops) {
+      where_ = "operation '" + op.name + "' (" + kind_name(op.params) + ")";
+      std::visit([this](const auto& params) { check_op(params); }, op.params);
+    }
+    where_ = "graph";
+    for (std::size_t i = 0; i < made_.size(); ++i) {
+      if (!made_[i]) fail("no operation makes value '" + graph_.values[i].name + "'");
+    }
+    if (graph_.output == graph_.input) fail("the output is the input");
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error(ErrorCode::kFormat, where_ + ": " + what);
+  }
+  [[noreturn]] void unsupported(const std::string& what) const {
+    throw Error(ErrorCode::kUnsupported, where_ + ": " + what + " is not supported by this version");
+  }
+  void require(bool condition, const char* what) const {
+    if (!condition) fail(what);
+  }
+  template <typename T>
+  void require_range(const char* name, T value, std::int64_t low, std::int64_t high) const {
+    if (std::int64_t{value} < low || std::int64_t{value} > high) {
+      fail(std::string(name) + " is " + std::to_string(value) + ", allowed is " + std::to_string(low) +
+           " to " + std::to_string(high));
+    }
+  }
+  template <typename T>
+  void require_shape(const char* name, const Constant<T>& constant,
+                     const std::vector<std::size_t>& shape) const {
+    std::size_t elements = 1;
+    for (const std::size_t n : shape) elements *= n;
+    if (constant.shape() != shape || constant.size() != elements) {
+      fail(std::string(name) + " has shape " + shape_text(constant.shape()) + ", expected " +
+           shape_text(shape));
+    }
+  }
+
+  // --- values -----------------------------------------------------------------------------------
+
+  void check_value(const Value& value) {
+    where_ = "value '" + value.name + "'";
+    require(!value.name.empty() && value.name.size() <= 1024, "the name needs 1 to 1024 characters");
+    require(value.dtype == DType::kU8 || value.dtype == DType::kS16 || value.dtype == DType::kS32,
+            "activations are u8, s16 or s32");
+    require(value.shape.size() == 2 || value.shape.size() == 3, "expected 2 or 3 dimensions");
+    std::size_t bytes = dtype_size(value.dtype);
+    for (const std::size_t n : value.shape) {
+      if (n == 0 || __builtin_mul_overflow(bytes, n, &bytes)) fail("impossible shape");
+    }
+    if (bytes > max_value_bytes()) {
+      throw Error(ErrorCode::kLimit, where_ + ": shape " + shape_text(value.shape) + " needs " +
+                                         std::to_string(bytes) + " bytes, more than the model's " +
+                                         "parameters justify");
+    }
+    const Grid& grid = value.grid;
+    require(std::isfinite(grid.scale) && grid.scale > 0, "the scale must be positive and finite");
+    require_range("zero_point", grid.zero_point, 0, value.dtype == DType::kU8 ? 255 : 0);
+    if (grid.exponents.empty()) return;
+    require(value.shape.size() == 2 && grid.exponents.size() == value.shape[1],
+            "exponents must be one per channel");
+    for (const std::uint8_t k : grid.exponents) require_range("exponent", k, 0, kMaxExponent);
+  }
+
+  /// Activations grow with the parameters of real models; a small file must not ask for gigabytes.
+  std::size_t max_value_bytes() {
+    if (max_value_bytes_ == 0) {
+      max_value_bytes_ = std::size_t{16} << 20;
+      for (const Op& op : graph_.ops) max_value_bytes_ += 16 * constant_bytes(op);
+    }
+    return max_value_bytes_;
+  }
+
+  void check_ends() {
+    where_ = "graph";
+    require(graph_.input < graph_.values.size() && graph_.output < graph_.values.size(),
+            "input or output is no value");
+    const Value& in = graph_.values[graph_.input];
+    require(in.dtype == DType::kU8 && in.shape.size() == 3 && in.shape[2] == 3 &&
+                in.shape[0] <= kMaxImageSide && in.shape[1] <= kMaxImageSide,
+            "the input must be u8 [height, width, 3], sides up to 4096");
+    const Value& out = graph_.values[graph_.output];
+    require(out.dtype == DType::kS32 && out.shape.size() == 2 && out.shape[0] == 1,
+            "the output must be s32 [1, classes]");
+    const Preprocessing& p = graph_.preprocessing;
+    require(p.height > 0 && p.width > 0 && std::size_t(p.height) == in.shape[0] &&
+                std::size_t(p.width) == in.shape[1] && p.resize >= 1 &&
+                std::size_t(p.resize) <= 2 * kMaxImageSide,
+            "the preprocessing does not give the shape of the input");
+    if (!graph_.labels.empty() && graph_.labels.size() != out.shape[1]) {
+      fail(std::to_string(graph_.labels.size()) + " labels for " + std::to_string(out.shape[1]) +
+           " classes");
+    }
+  }
+
+  const Value& source(ValueId id) const {
+    if (id >= graph_.values.size()) fail("an operand is no value");
+    if (!made_[id]) fail("'" + graph_.values[id].name + "' is used before it is made");
+    return graph_.values[id];
+  }
+  const Value& made(ValueId id) {
+    if (id >= graph_.values.size()) fail("the result is no value");
+    if (made_[id]) fail("'" + graph_.values[id].name + "' is made twice");
+    made_[id] = true;
+    return graph_.values[id];
+  }
+  void require_matrix(const Value& value, DType dtype) const {
+    if (value.dtype != dtype || value.shape.size() != 2) {
+      fail("'" + value.name + "' is " + std::string(dtype_name(value.dtype)) + " " +
+           shape_text(value.shape) + ", expected " + std::string(dtype_name(dtype)) +
+           " [rows, channels]");
+    }
+  }
+  void require_same_shape(const Value& a, const Value& b) const {
+    if (a.shape != b.shape) {
+      fail("'" + a.name + "' " + shape_text(a.shape) + " and '" + b.name + "' " + shape_text(b.shape) +
+           " must have one shape");
+    }
+  }
+  void require_one_scale(const Value& value) const {
+    if (!value.grid.exponents.empty()) fail("'" + value.name + "' must have one scale");
+  }
+  static int max_exponent(const Grid& grid) {
+    return grid.exponents.empty() ? 0 : *std::max_element(grid.exponents.begin(), grid.exponents.end());
+  }
+  static std::int64_t max_distance(std::int32_t zero_point) {
+    return std::max(zero_point, 255 - zero_point);
+  }
+
+  // --- operations -------------------------------------------------------------------------------
+
+  void check_op(const PatchesOp& op) {
+    const Value& src = source(op.src);
+    const Value& dst = made(op.dst);
+    require(op.src == graph_.input, "patches are made of the input image");
+    require_matrix(dst, DType::kU8);
+    require_range("patch", op.patch, 1, 1024);
+    const auto patch = std::size_t(op.patch);
+    require(src.shape[0] % patch == 0 && src.shape[1] % patch == 0, "the patch must divide the image");
+    require(dst.shape[0] == src.shape[0] / patch * (src.shape[1] / patch) &&
+                dst.shape[1] == patch * patch * 3,
+            "the result must be [patches, patch * patch * 3]");
+    require_shape("table", op.table, {3, 256});
+  }
+
+  void check_op(const LookupOp& op) {
+    const Value& src = source(op.src);
+    const Value& dst = made(op.dst);
+    require_matrix(src, DType::kU8);
+    require_matrix(dst, DType::kU8);
+    require_same_shape(src, dst);
+    require_shape("table", op.table, {256});
+  }
+
+  /// Both addends and the rounding constant stay below 2^31 (ResidualParams).
+  void check_sum(std::int32_t zero_a, std::int32_t multiplier_a, const Grid& b,
+                 std::int32_t multiplier_b, const Grid& dst, std::int32_t shift) const {
+    require_range("multiplier", multiplier_a, 0, INT32_MAX);
+    require_range("multiplier", multiplier_b, 0, INT32_MAX);
+    require_range("shift", shift, 1, 30 - kMaxExponent);
+    const std::int64_t largest_a = max_distance(zero_a) * multiplier_a;
+    const std::int64_t largest_b = (max_distance(b.zero_point) << max_exponent(b)) * multiplier_b;
+    const std::int64_t half = std::int64_t{1} << (shift + max_exponent(dst) - 1);
+    require(largest_a + largest_b + half <= INT32_MAX, "the sum can overflow 32 bits");
+  }
+
+  void check_op(const EmbedOp& op) {
+    const Value& src = source(op.src);
+    const Value& dst = made(op.dst);
+    require_matrix(src, DType::kU8);
+    require_one_scale(src);
+    stream(dst);
+    const auto& prefix = op.prefix.shape();
+    require(prefix.size() == 2 && prefix[1] == dst.shape[1], "prefix must be [rows, channels]");
+    require(dst.shape[0] >= prefix[0] && dst.shape[0] - prefix[0] == src.shape[0] &&
+                dst.shape[1] == src.shape[1],
+            "the result must have the prefix's and the patches' rows");
+    require_shape("prefix", op.prefix, prefix);
+    require_shape("position", op.position, src.shape);
+    require_range("position_zero_point", op.position_zero_point, 0, 255);
+    check_sum(src.grid.zero_point, op.src_multiplier, Grid{1, op.position_zero_point, {}},
+              op.position_multiplier, dst.grid, op.shift);
+  }
+
+  /// A residual stream: what LayerNorm reads and residual additions write.
+  void stream(const Value& value) const {
+    if (value.dtype == DType::kS16) unsupported("an s16 residual stream");
+    require_matrix(value, DType::kU8);
+  }
+
+  void check_op(const LayerNormOp& op) {
+    const Value& src = source(op.src);
+    const Value& dst = made(op.dst);
+    stream(src);
+    require_matrix(dst, DType::kU8);
+    require_one_scale(dst);
+    require_same_shape(src, dst);
+    const std::size_t dim = src.shape[1];
+    require(dim <= kMaxNormDim, "too many channels");
+    require_shape("multiplier", op.multiplier, {dim});
+    require_shape("bias", op.bias, {dim});
+    require_range("shift", op.shift, 1, kMaxShift);
+    // |x_c| <= sqrt(dim - 1), and floor adds at most one unit.
+    const Wide largest = (Wide{kernels::integer_sqrt(dim) + 1} << kNormFraction) + 1;
+    for (std::size_t c = 0; c < dim; ++c) require_product(largest, op.multiplier[c], op.bias[c], c);
+  }
+
+  /// |operand * multiplier + bias| < 2^63 for |operand| <= largest.
+  void require_product(Wide largest, std::int32_t multiplier, std::int64_t bias, std::size_t c) const {
+    const Wide product = largest * std::abs(std::int64_t{multiplier});
+    const Wide offset = bias < 0 ? -Wide{bias} : Wide{bias};
+    if (product + offset >= kLimit63) fail("channel " + std::to_string(c) + " can overflow 64 bits");
+  }
+
+  void check_op(const LinearOp& op) {
+    const Value& src = source(op.src);
+    if (op.residual) unsupported("a residual addition in a linear layer");
+    const Value& dst = made(op.dst);
+    require_matrix(src, DType::kU8);
+    require_one_scale(src);
+    require_matrix(dst, dst.dtype);
+    require_one_scale(dst);
+    const std::size_t n = dst.shape[1];
+    const std::size_t k = src.shape[1];
+    require(dst.shape[0] == src.shape[0], "operand and result must have the same rows");
+    require(k <= kMaxDepth, "too many input channels");
+    require_shape("weight", op.weight, {n, k});
+    require_shape("multiplier", op.multiplier, {n});
+    require_shape("bias", op.bias, {n});
+    require_range("shift", op.shift, 1, kMaxShift);
+    require_range("residual_multiplier", op.residual_multiplier, 0, 0);
+    for (std::size_t j = 0; j < n; ++j) {
+      std::int64_t positive = 0;
+      std::int64_t negative = 0;
+      for (std::size_t i = 0; i < k; ++i) {
+        const std::int64_t w = op.weight[j * k + i];
+        (w > 0 ? positive : negative) += w;
+      }
+      const std::int64_t largest = 255 * std::max(positive, -negative);
+      require(largest <= INT32_MAX, "an accumulator can overflow 32 bits");
+      require_product(largest, op.multiplier[j], op.bias[j], j);
+    }
+  }
+
+  void check_op(const AttentionOp& op) {
+    const Value& src = source(op.src);
+    const Value& dst = made(op.dst);
+    require_matrix(src, DType::kU8);
+    require_matrix(dst, DType::kU8);
+    require_one_scale(src);
+    require_one_scale(dst);
+    const std::size_t tokens = dst.shape[0];
+    const std::size_t dim = dst.shape[1];
+    require(src.shape[0] == tokens && src.shape[1] / 3 == dim && src.shape[1] % 3 == 0,
+            "the operand must be [tokens, 3 * channels]");
+    require_range("heads", op.heads, 1, std::int64_t(dim));
+    require(dim % std::size_t(op.heads) == 0, "the heads must divide the channels");
+    require(dim / std::size_t(op.heads) <= kMaxHeadDim, "a head has more than 256 channels");
+    if (op.form != SoftmaxForm::kLogInt) unsupported("the row-relative softmax");
+    require_range("zero_code", op.zero_code, 15, 16);
+    require(std::isfinite(op.score_scale) && op.score_scale > 0, "score_scale must be positive");
+    require_range("score_zero_point", op.score_zero_point, 0, 255);
+    require_range("score_shift", op.score_shift, 1, kMaxShift);
+    require_range("attend_shift", op.attend_shift, 1, kMaxShift);
+    // Products: |acc| < 2^24 (see kernels/scalar/attention.cpp), |multiplier| <= 2^31, rounding 2^61.
+    require_shape("exponentials", op.exponentials, {256});
+    require(op.exponentials[0] > 0, "exponentials[0] must be positive");
+    const auto view = op.exponentials.view();
+    const Wide largest = *std::max_element(view.begin(), view.end());
+    require(2 * Wide{tokens} * largest < kLimit63 && 98303 * largest < kLimit63,
+            "the softmax can overflow 64 bits");
+  }
+
+  void check_op(const GeluOp& op) {
+    const Value& src = source(op.src);
+    const Value& dst = made(op.dst);
+    require_matrix(src, DType::kS16);
+    require_matrix(dst, DType::kU8);
+    require_one_scale(dst);
+    require_same_shape(src, dst);
+    require_range("multiplier", op.multiplier, 0, 32767);
+    require_range("shift", op.shift, 1, 30);
+    require_range("segment_bits", op.segment_bits, 0, 9);
+    require_shape("base", op.base, {64});
+    require_shape("slope", op.slope, {64});
+    const std::int64_t rest = (std::int64_t{1} << op.segment_bits) - 1;
+    constexpr std::int64_t kBend = std::int64_t{1} << 29;
+    for (std::size_t i = 0; i < 64; ++i) {
+      const std::int64_t first = op.base[i];
+      const std::int64_t last = first + op.slope[i] * rest;
+      require(std::abs(first) < kBend && std::abs(last) < kBend &&
+                  std::abs(op.slope[i] * rest) <= INT32_MAX,
+              "the table can overflow 32 bits");
+    }
+  }
+
+  void check_op(const ResidualAddOp& op) {
+    const Value& a = source(op.a);
+    const Value& b = source(op.b);
+    const Value& dst = made(op.dst);
+    require_matrix(a, DType::kU8);
+    require_one_scale(a);
+    stream(b);
+    stream(dst);
+    require_same_shape(a, b);
+    require_same_shape(a, dst);
+    check_sum(a.grid.zero_point, op.multiplier_a, b.grid, op.multiplier_b, dst.grid, op.shift);
+  }
+
+  void check_op(const SelectRowsOp& op) {
+    const Value& src = source(op.src);
+    const Value& dst = made(op.dst);
+    require_matrix(src, src.dtype);
+    require_matrix(dst, src.dtype);
+    require_range("first", op.first, 0, std::int64_t(src.shape[0]) - 1);
+    require(src.shape[0] - std::size_t(op.first) >= dst.shape[0] && src.shape[1] == dst.shape[1],
+            "the rows reach beyond the operand");
+    require(src.grid.zero_point == dst.grid.zero_point && src.grid.exponents == dst.grid.exponents,
+            "operand and result must have one grid");
+  }
+
+  const Graph& graph_;
+  std::vector<bool> made_;
+  std::string where_;
+  std::size_t max_value_bytes_ = 0;
+};
+
+}  // namespace
+
+void check(const Graph& graph) { Checker(graph).run(); }
+
+}  // namespace intaglio

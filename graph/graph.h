@@ -1,0 +1,189 @@
+// What a model is: a typed integer graph. Values have shapes and grids, operations have integer
+// parameters; reals occur as documentation only (scales), never in what is executed.
+//
+// A graph is a straight list in execution order, as Vision Transformers are: every value is made
+// once, by one operation, before it is used. docs/file_format.md describes its form on disk.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "graph/preprocessing.h"
+#include "graph/safetensors.h"
+
+namespace intaglio {
+
+/// Immutable array of parameters, row-major: a view into a mapped model file, or owned.
+template <typename T>
+class Constant {
+ public:
+  Constant() = default;
+  Constant(std::vector<std::size_t> shape, std::vector<T> elements) : shape_(std::move(shape)) {
+    auto owned = std::make_shared<const std::vector<T>>(std::move(elements));
+    data_ = *owned;
+    owner_ = std::move(owned);
+  }
+  Constant(std::vector<std::size_t> shape, std::span<const T> view, std::shared_ptr<const void> owner)
+      : shape_(std::move(shape)), data_(view), owner_(std::move(owner)) {}
+
+  const std::vector<std::size_t>& shape() const { return shape_; }
+  std::span<const T> view() const { return data_; }
+  const T* data() const { return data_.data(); }
+  std::size_t size() const { return data_.size(); }
+  const T& operator[](std::size_t i) const { return data_[i]; }
+
+ private:
+  std::vector<std::size_t> shape_;
+  std::span<const T> data_;
+  std::shared_ptr<const void> owner_;
+};
+
+/// What codes mean: real = scale * 2^exponents[channel] * (code - zero_point). Exponents (the
+/// Powers-of-Two Factor of a LayerNorm input) are 0..7, or empty for one scale per value. The
+/// runtime uses zero_point and exponents; scale is documentation, and the meaning of the logits.
+struct Grid {
+  double scale = 1;
+  std::int32_t zero_point = 0;
+  std::vector<std::uint8_t> exponents;
+};
+
+/// Index into Graph::values.
+using ValueId = std::size_t;
+
+/// An activation: [rows, channels], or [height, width, 3] for the image. u8 everywhere, except s16
+/// before GELU and s32 for logits. A residual stream is u8 with PTF exponents, or s16 with one scale.
+struct Value {
+  std::string name;
+  DType dtype = DType::kU8;
+  std::vector<std::size_t> shape;
+  Grid grid;
+};
+
+/// Image -> [patches, patch * patch * 3], order (y, x, channel) within a patch, through one table
+/// per channel: normalization and input quantizer are in the table.
+struct PatchesOp {
+  ValueId src = 0, dst = 0;
+  std::int32_t patch = 0;        ///< pixels of a side
+  Constant<std::uint8_t> table;  ///< [3, 256]
+};
+
+/// u8 -> u8 through a table: from one grid to another.
+struct LookupOp {
+  ValueId src = 0, dst = 0;
+  Constant<std::uint8_t> table;  ///< [256]
+};
+
+/// The token sequence: constant rows first (class token with its position, already codes of dst),
+/// then patches + positions.
+struct EmbedOp {
+  ValueId src = 0, dst = 0;
+  Constant<std::uint8_t> prefix;       ///< [prefix rows, dim], codes of dst
+  Constant<std::uint8_t> position;     ///< [patches, dim], codes
+  std::int32_t position_zero_point = 0;
+  std::int32_t src_multiplier = 0;
+  std::int32_t position_multiplier = 0;
+  std::int32_t shift = 0;
+};
+
+/// u8 -> u8; src has a PTF grid (or one scale).
+struct LayerNormOp {
+  ValueId src = 0, dst = 0;
+  Constant<std::int32_t> multiplier;  ///< [dim]
+  Constant<std::int64_t> bias;        ///< [dim]
+  std::int32_t shift = 0;
+};
+
+/// A linear layer: u8 [m, k] -> u8, s16 or s32 [m, n]. With `residual`, the accumulators go straight
+/// onto that stream's grid instead of a grid of their own, and dst is the new stream.
+struct LinearOp {
+  ValueId src = 0, dst = 0;
+  Constant<std::int8_t> weight;       ///< [n, k]
+  Constant<std::int32_t> multiplier;  ///< [n]
+  Constant<std::int64_t> bias;        ///< [n]
+  std::int32_t shift = 0;
+  std::optional<ValueId> residual;
+  std::int32_t residual_multiplier = 0;  ///< of residual, at the same shift; 0 without
+};
+
+/// How scores become codes of the attention map.
+enum class SoftmaxForm : std::uint8_t {
+  kLogInt,       ///< the paper's Log-Int-Softmax: code of exp(d) / sum
+  kRowRelative,  ///< code of exp(d) alone, rows normalized by the sum of their weights
+};
+
+/// Multi-head attention: u8 [tokens, 3 * dim] (q, k, v side by side) -> u8 [tokens, dim].
+struct AttentionOp {
+  ValueId src = 0, dst = 0;
+  std::int32_t heads = 0;
+  SoftmaxForm form = SoftmaxForm::kLogInt;
+  std::int32_t zero_code = 16;  ///< first code of weight 0: 16, or 15 for a strictly 4-bit map
+  double score_scale = 1;       ///< grid of the scores; documentation
+  std::int32_t score_zero_point = 0;
+  std::int32_t score_multiplier = 0;
+  std::int32_t score_shift = 0;
+  Constant<std::uint64_t> exponentials;  ///< [256]: exp(-d * score scale) in fixed point
+  std::int32_t attend_multiplier = 0;
+  std::int32_t attend_shift = 0;
+};
+
+/// s16 -> u8.
+struct GeluOp {
+  ValueId src = 0, dst = 0;
+  std::int32_t multiplier = 0;
+  std::int32_t shift = 0;
+  std::int32_t segment_bits = 0;
+  Constant<std::int32_t> base;   ///< [64]
+  Constant<std::int32_t> slope;  ///< [64]
+};
+
+/// a + b onto the PTF grid of dst; b is the residual stream.
+struct ResidualAddOp {
+  ValueId a = 0, b = 0, dst = 0;
+  std::int32_t multiplier_a = 0;
+  std::int32_t multiplier_b = 0;
+  std::int32_t shift = 0;
+};
+
+/// Rows [first, first + rows of dst) of src; dst has the grid of src. Costs nothing at run time.
+struct SelectRowsOp {
+  ValueId src = 0, dst = 0;
+  std::int32_t first = 0;
+};
+
+using OpParams = std::variant<PatchesOp, LookupOp, EmbedOp, LayerNormOp, LinearOp, AttentionOp, GeluOp,
+                              ResidualAddOp, SelectRowsOp>;
+
+/// An operation with the name of the layer it comes from ("blocks.0.attn.qkv").
+struct Op {
+  std::string name;
+  OpParams params;
+};
+
+/// A model: graph, what its input and output mean, where it comes from.
+struct Graph {
+  std::vector<Value> values;
+  std::vector<Op> ops;
+  ValueId input = 0;   ///< u8 [height, width, 3], RGB
+  ValueId output = 0;  ///< s32 [1, classes]; real logit = grid.scale * code
+
+  Preprocessing preprocessing;
+  std::vector<std::string> labels;                ///< one per class, or none
+  std::map<std::string, std::string> provenance;  ///< free text, for people
+};
+
+/// "linear", "attention", ...: the name of an operation's kind, as the file has it.
+const char* kind_name(const OpParams& params);
+/// Multiply-accumulates of one inference; for attention both products, all rows.
+std::size_t multiply_accumulates(const Graph& graph, const Op& op);
+/// Bytes of the parameters.
+std::size_t constant_bytes(const Op& op);
+
+}  // namespace intaglio

@@ -1,0 +1,59 @@
+// The rounding rule of the whole engine, in one place.
+//
+// A real factor r is executed as an integer multiplier m and a right shift s, r = m / 2^s; an
+// addition constant b lives in the same fixed point, so that there is exactly one rounding:
+//
+//   code = clamp(((acc * m + b) >> s) + z)
+//
+// b holds the bias (round(bias_real * 2^s)) and the rounding constant 2^(s-1), which makes the
+// arithmetic shift (floor) round half up.
+#pragma once
+
+#include <cstdint>
+
+namespace intaglio::kernels {
+
+/// Arithmetic shift right that rounds half up: floor(value / 2^shift + 1/2). 1 <= shift <= 62;
+/// value + 2^(shift-1) must not overflow.
+constexpr std::int64_t rounding_shift_right(std::int64_t value, int shift) noexcept {
+  return (value + (std::int64_t{1} << (shift - 1))) >> shift;
+}
+
+/// (acc * m + b) >> s without the zero point and the clamp. |acc * m + b| < 2^63, 1 <= s <= 62.
+constexpr std::int64_t scale_accumulator(std::int32_t acc, std::int32_t multiplier,
+                                         std::int64_t bias, int shift) noexcept {
+  return (std::int64_t{acc} * multiplier + bias) >> shift;
+}
+
+constexpr std::int64_t clamp_to(std::int64_t value, std::int64_t low, std::int64_t high) noexcept {
+  return value < low ? low : (value > high ? high : value);
+}
+
+/// Integer square root: the largest r with r * r <= value. One bit per step, no division.
+constexpr std::uint64_t integer_sqrt(std::uint64_t value) noexcept {
+  std::uint64_t root = 0;
+  std::uint64_t rest = value;
+  for (std::uint64_t bit = std::uint64_t{1} << 62; bit != 0; bit >>= 2) {
+    if (rest >= root + bit) {
+      rest -= root + bit;
+      root = (root >> 1) + bit;
+    } else {
+      root >>= 1;
+    }
+  }
+  return root;
+}
+
+// Halves round up, also below zero: one rule, no case for the sign.
+static_assert(rounding_shift_right(3, 1) == 2);    //  1.5 ->  2
+static_assert(rounding_shift_right(-3, 1) == -1);  // -1.5 -> -1
+static_assert(rounding_shift_right(5, 2) == 1);    //  1.25
+static_assert(rounding_shift_right(-5, 2) == -1);  // -1.25
+// 0.3 as m / 2^s with s = 32, bias 10 in real units, rounding constant included: 0.3 * 7 + 10.
+static_assert(scale_accumulator(7, 1288490189, (std::int64_t{10} << 32) + (std::int64_t{1} << 31),
+                                32) == 12);
+static_assert(clamp_to(-1, 0, 255) == 0 && clamp_to(256, 0, 255) == 255 && clamp_to(7, 0, 255) == 7);
+static_assert(integer_sqrt(0) == 0 && integer_sqrt(15) == 3 && integer_sqrt(16) == 4);
+static_assert(integer_sqrt(0xffffffffffffffffULL) == 0xffffffffULL);
+
+}  // namespace intaglio::kernels

@@ -1,0 +1,175 @@
+// The kernels' only public header: parameter structs and the table of functions that one
+// instruction-set level provides. kernels/scalar holds the normative definition of every entry;
+// every other table equals it bit for bit on every input that meets the preconditions stated here.
+//
+// Manners: raw pointers, no allocation, no threads, no exceptions, no floating point. Operands are
+// row-major; a `stride` counts elements between rows. Pointers need only element alignment (packed
+// weights: 64 bytes). No byte outside an operand's rows is read or written; src and dst do not
+// overlap unless a kernel says so. Preconditions (ranges, shifts, overflow bounds) are proven for a
+// whole model by graph/check before anything runs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "kernels/cpu.h"
+
+namespace intaglio::kernels {
+
+/// Longest inner products and rows the overflow proofs below allow.
+inline constexpr std::size_t kMaxGemmDepth = 65536;  // 255 * 128 * 2^16 < 2^31
+inline constexpr std::size_t kMaxHeadDim = 256;      // 255 * 255 * 2^8 < 2^24
+inline constexpr std::size_t kMaxNormDim = 32768;    // see layernorm.cpp
+inline constexpr int kMaxExponent = 7;               // powers of two of a PTF grid: 0..7
+
+/// What a GEMM writes.
+enum class OutputType : std::uint8_t { kU8, kS16, kS32 };
+
+/// A linear layer: dst[i][j] = clamp(((sum_k src[i][k] * weight[j][k]) * multiplier[j] + bias[j] >>
+/// shift) + zero_point), clamped to the range of `output`. The zero point of src is folded into
+/// bias by whoever makes the parameters. See fixed_point.h for the rounding.
+struct GemmParams {
+  std::size_t n = 0;                         ///< output channels
+  std::size_t k = 0;                         ///< input channels, 1..kMaxGemmDepth
+  const std::byte* packed = nullptr;         ///< from gemm_pack of the same table, 64-byte aligned
+  const std::int32_t* multiplier = nullptr;  ///< [n]
+  const std::int64_t* bias = nullptr;        ///< [n], rounding constant included
+  int shift = 1;                             ///< 1..62
+  std::int32_t zero_point = 0;               ///< of dst
+  OutputType output = OutputType::kU8;
+};
+
+/// Scores of one head: dst[i][j] = clamp(((sum_d (q[i][d] - zero_src) * (k[j][d] - zero_src)) *
+/// multiplier + 2^(shift-1) >> shift) + zero_point), u8.
+struct ScoreParams {
+  std::int32_t zero_src = 0;  ///< 0..255, shared by q and k
+  std::int32_t multiplier = 0;
+  int shift = 1;  ///< 1..62
+  std::int32_t zero_point = 0;
+};
+
+/// Log2 softmax over rows of u8 scores that share one scale. exponentials[d] is exp(-d * scale) in
+/// fixed point for d = row maximum - score; the code of an element is its probability's negative
+/// log2, from `zero_code` on its weight is 0.
+struct SoftmaxParams {
+  const std::uint64_t* exponentials = nullptr;  ///< [256]; [0] > 0; see attention.cpp for the bounds
+};
+
+/// Codes of the log2 softmax: 0..15 weigh 2^-code; kZeroCode weighs nothing.
+inline constexpr std::uint8_t kZeroCode = 16;
+
+/// P v of one head: dst[i][d] = clamp(((sum_j (v[j][d] - zero_src) * w(codes[i][j])) * multiplier +
+/// 2^(shift-1) >> shift) + zero_point), w(c) = 2^(15-c) below zero_code, else 0.
+struct AttendParams {
+  std::int32_t zero_src = 0;           ///< 0..255, of v
+  std::uint8_t zero_code = kZeroCode;  ///< first code of weight 0: 16, or 15 for strictly 4 bits
+  std::int32_t multiplier = 0;
+  int shift = 1;  ///< 1..62
+  std::int32_t zero_point = 0;
+};
+
+/// LayerNorm over a PTF grid (Powers-of-Two Factor: channel c has scale s * 2^exponents[c]).
+struct LayerNormParams {
+  std::size_t dim = 0;                        ///< channels, 1..kMaxNormDim
+  std::int32_t zero_src = 0;                  ///< 0..255
+  const std::uint8_t* exponents = nullptr;    ///< [dim], 0..kMaxExponent
+  const std::int32_t* multiplier = nullptr;   ///< [dim], gamma / dst scale * 2^(shift-22)
+  const std::int64_t* bias = nullptr;         ///< [dim], beta / dst scale * 2^shift + 2^(shift-1)
+  int shift = 1;                              ///< 1..62
+  std::int32_t zero_point = 0;                ///< of dst
+};
+
+/// GELU of s16 codes h (zero point 0) by gelu(x) = max(x, 0) - |x| Phi(-|x|): a product and a table
+/// of 64 straight pieces over |h|. See elementwise.cpp.
+struct GeluParams {
+  std::int32_t multiplier = 0;           ///< src scale / dst scale * 2^shift, 0..2^15-1
+  int shift = 1;                         ///< 1..30
+  int segment_bits = 0;                  ///< codes of |h| per piece = 2^segment_bits, 0..9
+  const std::int32_t* base = nullptr;    ///< [64], units of 2^-shift dst codes
+  const std::int32_t* slope = nullptr;   ///< [64], the same per code of |h|
+  std::int32_t zero_point = 0;           ///< of dst, 0..255
+};
+
+/// Sum of a (one scale) and b (PTF grid or one scale) onto a PTF grid: dst = clamp(((a - zero_a) *
+/// multiplier_a + ((b - zero_b) << exponents_b[c]) * multiplier_b + 2^(s-1) >> s) + zero_point)
+/// with s = shift + exponents_dst[c]. The multipliers bring both addends onto a common grid
+/// 2^shift times finer than the finest channel of dst; all sums fit in 31 bits and a sign.
+struct ResidualParams {
+  std::size_t dim = 0;
+  std::int32_t zero_a = 0;
+  std::int32_t multiplier_a = 0;
+  std::int32_t zero_b = 0;
+  std::int32_t multiplier_b = 0;
+  const std::uint8_t* exponents_b = nullptr;    ///< [dim], 0..kMaxExponent
+  const std::uint8_t* exponents_dst = nullptr;  ///< [dim], 0..kMaxExponent
+  int shift = 1;                                ///< 1..23
+  std::int32_t zero_point = 0;                  ///< of dst, 0..255
+};
+
+/// Pixels to rows of patches: dst[patch][(py * patch + px) * 3 + c] = table[c][pixel], patches in
+/// row-major order.
+struct PatchParams {
+  std::size_t height = 0;               ///< pixels, a multiple of patch
+  std::size_t width = 0;                ///< pixels, a multiple of patch
+  std::size_t patch = 0;                ///< pixels of a patch's side
+  const std::uint8_t* table = nullptr;  ///< [3, 256], code of each channel's pixel value
+};
+
+/// One instruction-set level. All entries are set in every table.
+struct KernelTable {
+  Isa isa;
+
+  /// Bytes that gemm_pack writes for weight [n, k].
+  std::size_t (*gemm_packed_bytes)(std::size_t n, std::size_t k) noexcept;
+  /// Lays weight [n, k] out as this table's gemm_u8s8 reads it.
+  void (*gemm_pack)(const std::int8_t* weight, std::size_t n, std::size_t k,
+                    std::byte* packed) noexcept;
+  /// src [m, k], dst [m, n] of params.output.
+  void (*gemm_u8s8)(const GemmParams& params, const std::uint8_t* src, std::size_t src_stride,
+                    std::size_t m, void* dst, std::size_t dst_stride) noexcept;
+
+  /// q [rows, head_dim] and k [tokens, head_dim], both with `stride`; dst [rows, tokens], dense.
+  void (*attention_scores)(const ScoreParams& params, const std::uint8_t* q, std::size_t rows,
+                           const std::uint8_t* k, std::size_t tokens, std::size_t head_dim,
+                           std::size_t stride, std::uint8_t* dst) noexcept;
+  /// src and dst [rows, cols], dense; they may be the same.
+  void (*softmax_log2)(const SoftmaxParams& params, const std::uint8_t* src, std::size_t rows,
+                       std::size_t cols, std::uint8_t* dst) noexcept;
+  /// codes [rows, tokens], dense; v [tokens, head_dim] with v_stride; dst [rows, head_dim] with
+  /// dst_stride.
+  void (*attend_log2)(const AttendParams& params, const std::uint8_t* codes, std::size_t rows,
+                      const std::uint8_t* v, std::size_t tokens, std::size_t head_dim,
+                      std::size_t v_stride, std::uint8_t* dst, std::size_t dst_stride) noexcept;
+
+  /// src and dst [rows, dim], dense; they may be the same.
+  void (*layernorm_ptf)(const LayerNormParams& params, const std::uint8_t* src, std::size_t rows,
+                        std::uint8_t* dst) noexcept;
+  /// src and dst [count].
+  void (*gelu_table)(const GeluParams& params, const std::int16_t* src, std::size_t count,
+                     std::uint8_t* dst) noexcept;
+  /// a, b, dst [rows, dim], dense; dst may be a or b.
+  void (*residual_add)(const ResidualParams& params, const std::uint8_t* a, const std::uint8_t* b,
+                       std::size_t rows, std::uint8_t* dst) noexcept;
+  /// src [height, width, 3] with src_stride bytes per row; dst [patches, patch * patch * 3]; only
+  /// the rows of patches [first, last) are made.
+  void (*pixels_to_patches)(const PatchParams& params, const std::uint8_t* src,
+                            std::size_t src_stride, std::size_t first, std::size_t last,
+                            std::uint8_t* dst) noexcept;
+  /// dst[i] = table[src[i]], table [256]; src and dst may be the same.
+  void (*lookup_u8)(const std::uint8_t* table, const std::uint8_t* src, std::size_t count,
+                    std::uint8_t* dst) noexcept;
+};
+
+/// Every table this build holds, best first; the last one is scalar.
+std::span<const KernelTable* const> all_tables() noexcept;
+/// The table of a level. All levels are built in; whether the CPU can run it is cpu_supports().
+const KernelTable& table_of(Isa isa) noexcept;
+
+/// The normative definitions.
+const KernelTable& scalar_table() noexcept;
+/// The levels: `base` with the entries replaced that the level has a better version of.
+KernelTable avx2_table(const KernelTable& base) noexcept;
+KernelTable avx512_vnni_table(const KernelTable& base) noexcept;
+
+}  // namespace intaglio::kernels

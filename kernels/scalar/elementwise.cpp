@@ -1,0 +1,73 @@
+// GELU, residual add, pixels to patches, table lookup.
+//
+// GELU(x) = max(x, 0) - g(|x|) with g(a) = a * Phi(-a): even in x, at most 0.17, and nothing beyond
+// a few units, so a short table over |x| serves both signs. With h the s16 code of x, a = |h| cut to
+// the table's end, segment i = a >> segment_bits and f its remainder:
+//   dst = clamp(((max(h, 0) * multiplier - base[i] - slope[i] * f + 2^(shift-1)) >> shift) + z)
+// Bounds (proven by graph/check from the table): max(h, 0) * multiplier < 2^30, |base + slope * f| <
+// 2^30. The straight pieces and the s16 grid together stay below a tenth of a code on the
+// grids of real models; the reference applies GELU to the float accumulator.
+//
+// Residual add: see ResidualParams. |a - z| <= 255, |b - z| << 7 <= 32640; the multipliers are
+// bounded so that both products and the rounding constant sum below 2^31.
+#include <cstring>
+
+#include "kernels/fixed_point.h"
+#include "kernels/scalar/scalar.h"
+
+namespace intaglio::kernels::scalar {
+
+void gelu_table(const GeluParams& params, const std::int16_t* src, std::size_t count,
+                std::uint8_t* dst) noexcept {
+  const std::int32_t last = (64 << params.segment_bits) - 1;
+  const std::int32_t half = 1 << (params.shift - 1);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::int32_t h = src[i];
+    const std::int32_t magnitude = h < 0 ? -h : h;
+    const std::int32_t a = magnitude < last ? magnitude : last;
+    const std::int32_t segment = a >> params.segment_bits;
+    const std::int32_t rest = a & ((1 << params.segment_bits) - 1);
+    const std::int32_t linear = (h < 0 ? 0 : h) * params.multiplier;
+    const std::int32_t bend = params.base[segment] + params.slope[segment] * rest;
+    const std::int32_t code = ((linear - bend + half) >> params.shift) + params.zero_point;
+    dst[i] = static_cast<std::uint8_t>(clamp_to(code, 0, 255));
+  }
+}
+
+void residual_add(const ResidualParams& params, const std::uint8_t* a, const std::uint8_t* b,
+                  std::size_t rows, std::uint8_t* dst) noexcept {
+  for (std::size_t i = 0; i < rows; ++i) {
+    for (std::size_t c = 0; c < params.dim; ++c) {
+      const std::size_t at = i * params.dim + c;
+      const std::int32_t addend_a = (a[at] - params.zero_a) * params.multiplier_a;
+      const std::int32_t addend_b =
+          (b[at] - params.zero_b) * (1 << params.exponents_b[c]) * params.multiplier_b;
+      const int shift = params.shift + params.exponents_dst[c];
+      const std::int64_t code = rounding_shift_right(addend_a + addend_b, shift);
+      dst[at] = static_cast<std::uint8_t>(clamp_to(code + params.zero_point, 0, 255));
+    }
+  }
+}
+
+void pixels_to_patches(const PatchParams& params, const std::uint8_t* src, std::size_t src_stride,
+                       std::size_t first, std::size_t last, std::uint8_t* dst) noexcept {
+  const std::size_t columns = params.width / params.patch;
+  const std::size_t run = params.patch * 3;  // bytes of a patch that lie side by side in the image
+  for (std::size_t index = first; index < last; ++index) {
+    const std::uint8_t* corner =
+        src + index / columns * params.patch * src_stride + index % columns * run;
+    std::uint8_t* out = dst + index * params.patch * run;
+    for (std::size_t y = 0; y < params.patch; ++y) {
+      for (std::size_t i = 0; i < run; ++i) {
+        out[y * run + i] = params.table[i % 3 * 256 + corner[y * src_stride + i]];
+      }
+    }
+  }
+}
+
+void lookup_u8(const std::uint8_t* table, const std::uint8_t* src, std::size_t count,
+               std::uint8_t* dst) noexcept {
+  for (std::size_t i = 0; i < count; ++i) dst[i] = table[src[i]];
+}
+
+}  // namespace intaglio::kernels::scalar

@@ -1,0 +1,24 @@
+#include "kernels/kernels.h"
+#include "kernels/scalar/scalar.h"
+
+namespace intaglio::kernels {
+
+const KernelTable& scalar_table() noexcept {
+  static constexpr KernelTable kTable = {
+      .isa = Isa::kScalar,
+      .gemm_packed_bytes = scalar::gemm_packed_bytes,
+      .gemm_pack = scalar::gemm_pack,
+      .gemm_u8s8 = scalar::gemm_u8s8,
+      .attention_scores = scalar::attention_scores,
+      .softmax_log2 = scalar::softmax_log2,
+      .attend_log2 = scalar::attend_log2,
+      .layernorm_ptf = scalar::layernorm_ptf,
+      .gelu_table = scalar::gelu_table,
+      .residual_add = scalar::residual_add,
+      .pixels_to_patches = scalar::pixels_to_patches,
+      .lookup_u8 = scalar::lookup_u8,
+  };
+  return kTable;
+}
+
+}  // namespace intaglio::kernels
