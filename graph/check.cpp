@@ -135,6 +135,7 @@ class Checker {
   const Value& source(ValueId id) const {
     if (id >= graph_.values.size()) fail("an operand is no value");
     if (!made_[id]) fail("'" + graph_.values[id].name + "' is used before it is made");
+    if (id == graph_.output) fail("the logits are read by an operation");
     return graph_.values[id];
   }
   const Value& made(ValueId id) {
@@ -351,6 +352,7 @@ class Checker {
     const Value& dst = made(op.dst);
     require_matrix(src, src.dtype);
     require_matrix(dst, src.dtype);
+    require(op.dst != graph_.output, "logits must be made by a linear layer");
     require_range("first", op.first, 0, std::int64_t(src.shape[0]) - 1);
     require(src.shape[0] - std::size_t(op.first) >= dst.shape[0] && src.shape[1] == dst.shape[1],
             "the rows reach beyond the operand");

@@ -1,0 +1,106 @@
+// intaglio-convert: checkpoints in, .intg models out.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+
+#include "converters/fqvit_import.h"
+#include "converters/lower_vit.h"
+#include "engine/program.h"
+#include "graph/error.h"
+#include "graph/model_file.h"
+#include "graph/print.h"
+
+namespace intaglio {
+namespace {
+
+constexpr std::size_t kMaxLabelBytes = 4096;
+
+/// One label per line; a last empty line does not count. Bounded by `classes`.
+std::vector<std::string> read_labels(const std::filesystem::path& path, std::size_t classes) {
+  std::ifstream file(path);
+  if (!file || std::filesystem::is_directory(path)) {
+    throw Error(ErrorCode::kIo, path.string() + ": cannot read the labels");
+  }
+  std::vector<std::string> labels;
+  std::string line;
+  while (std::getline(file, line)) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    if (line.size() > kMaxLabelBytes || labels.size() > classes) break;
+    labels.push_back(line);
+  }
+  if (labels.size() != classes) {
+    throw Error(ErrorCode::kFormat, path.string() + ": expected " + std::to_string(classes) +
+                                        " labels, one per line, found " +
+                                        (labels.size() > classes ? "more" : std::to_string(labels.size())));
+  }
+  return labels;
+}
+
+struct ImportArguments {
+  std::filesystem::path checkpoint, model, labels;
+  int attention_codes = 17;
+};
+
+int run_import(const ImportArguments& arguments) {
+  const Safetensors checkpoint = Safetensors::open(arguments.checkpoint);
+  const CalibratedVit vit = import_fqvit(checkpoint);
+  std::vector<std::string> labels;
+  if (!arguments.labels.empty()) labels = read_labels(arguments.labels, vit.classes);
+  const Graph graph = lower_vit(vit, std::move(labels), {.zero_code = arguments.attention_codes - 1});
+  save_model_file(graph, arguments.model);
+  std::size_t bytes = 0;
+  for (const Op& op : graph.ops) bytes += constant_bytes(op);
+  std::printf("%s: %zu blocks, %zu channels, %zu heads, %zux%zu pixels, %zu classes, %.2f MB of parameters\n",
+              printable(arguments.model.string()).c_str(), vit.blocks.size(), vit.dim, vit.heads,
+              vit.image_size, vit.image_size, vit.classes, static_cast<double>(bytes) / 1e6);
+  return 0;
+}
+
+int run_inspect(const std::filesystem::path& model, bool json) {
+  const Graph graph = load_model_file(model);
+  std::cout << (json ? print_json(graph) : print(graph)) << std::flush;
+  if (!std::cout) throw Error(ErrorCode::kIo, "cannot write to standard output");
+  return 0;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"Makes and shows Intaglio models (.intg)."};
+  app.set_version_flag("--version", INTAGLIO_VERSION);
+  app.require_subcommand(1);
+  app.footer("Exit status: 0 done, 2 usage, 3 a file cannot be read or written, 4 a file is damaged or "
+             "unsupported.");
+
+  ImportArguments import;
+  CLI::App* import_command =
+      app.add_subcommand("import", "Turn a calibrated FQ-ViT checkpoint (safetensors) into a model.");
+  import_command->add_option("checkpoint", import.checkpoint, "Calibrated checkpoint")->required();
+  import_command->add_option("-o,--output", import.model, "Model to write")->required();
+  import_command->add_option("--labels", import.labels, "Class names, one per line");
+  import_command
+      ->add_option("--attention-codes", import.attention_codes,
+                   "Outcomes of an attention code: 17 as in the reference, or 16 (strictly 4 bits)")
+      ->check(CLI::IsMember({16, 17}))
+      ->capture_default_str();
+
+  std::filesystem::path model;
+  bool json = false;
+  CLI::App* inspect_command = app.add_subcommand("inspect", "Show what is in a model.");
+  inspect_command->add_option("model", model, "Model file")->required();
+  inspect_command->add_flag("--json", json, "One JSON object instead of a table");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : kExitUsage;
+  }
+  if (import_command->parsed()) return run_import(import);
+  return run_inspect(model, json);
+}
+
+}  // namespace
+}  // namespace intaglio
+
+int main(int argc, char** argv) {
+  return intaglio::run_program("intaglio-convert", [&] { return intaglio::run(argc, argv); });
+}

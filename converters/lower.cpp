@@ -1,0 +1,257 @@
+#include "converters/lower.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numbers>
+
+#include "graph/error.h"
+
+namespace intaglio {
+namespace {
+
+constexpr int kNormFraction = 22;  // fractional bits of a normalized channel, see layernorm.cpp
+constexpr int kGeluPieces = 64;
+
+template <typename T>
+Constant<T> vector_constant(std::vector<T> elements) {
+  const std::size_t n = elements.size();
+  return Constant<T>({n}, std::move(elements));
+}
+
+/// round(real * 2^shift) + 2^(shift-1): an addend with the rounding constant.
+std::int64_t with_rounding(long double scaled, int shift) {
+  return std::llround(scaled) + (std::int64_t{1} << (shift - 1));
+}
+
+/// The largest shift up to `shift` at which |real * 2^shift| stays below 2^61 for all reals.
+int limit_shift(std::span<const double> reals, int shift) {
+  for (const double r : reals) {
+    while (shift > 1 && std::abs(std::ldexp(r, shift)) >= 0x1p61) --shift;
+  }
+  return shift;
+}
+
+std::int64_t sum_of_row(const std::vector<std::int8_t>& weight, std::size_t row, std::size_t k) {
+  std::int64_t sum = 0;
+  for (std::size_t i = 0; i < k; ++i) sum += weight[row * k + i];
+  return sum;
+}
+
+/// g(a) = a * Phi(-a): what max(x, 0) - GELU(x) is for a = |x|.
+double gelu_bend(double a) { return a * 0.5 * std::erfc(a / std::numbers::sqrt2); }
+
+}  // namespace
+
+FixedPoint to_fixed_point(std::span<const double> reals, int max_shift, std::int32_t limit) {
+  double largest = 0;
+  for (const double r : reals) largest = std::max(largest, std::abs(r));
+  if (!(largest <= limit / 2)) {
+    throw Error(ErrorCode::kUnsupported,
+                "a scale ratio of " + std::to_string(largest) + " is beyond fixed point");
+  }
+  FixedPoint fixed;
+  fixed.shift = max_shift;
+  while (fixed.shift > 1 && std::ldexp(largest, fixed.shift) > limit - 0.5) --fixed.shift;
+  for (const double r : reals) {
+    fixed.multiplier.push_back(static_cast<std::int32_t>(std::llround(std::ldexp(r, fixed.shift))));
+  }
+  return fixed;
+}
+
+std::uint8_t quantize(float real, UniformGrid grid) {
+  const float code = std::nearbyint(real / grid.scale + static_cast<float>(grid.zero_point));
+  return static_cast<std::uint8_t>(std::clamp(code, 0.0F, 255.0F));
+}
+
+std::vector<std::int8_t> quantize_weight(const FloatLinear& layer) {
+  std::vector<std::int8_t> codes(layer.weight.size());
+  for (std::size_t i = 0; i < codes.size(); ++i) {
+    const float code = std::nearbyint(layer.weight[i] / layer.weight_scale[i / layer.k]);
+    codes[i] = static_cast<std::int8_t>(std::clamp(code, -128.0F, 127.0F));
+  }
+  return codes;
+}
+
+LinearOp lower_linear(const FloatLinear& layer, InputGrid src, double dst_scale) {
+  const std::vector<std::int8_t> weight = quantize_weight(layer);
+  std::vector<double> ratios(layer.n);
+  std::vector<double> biases(layer.n, 0.0);
+  std::vector<double> offsets(layer.n);  // the whole addend in codes: how far bias may reach
+  for (std::size_t j = 0; j < layer.n; ++j) {
+    ratios[j] = src.scale * layer.weight_scale[j] / dst_scale;
+    if (!layer.bias.empty()) biases[j] = layer.bias[j] / dst_scale;
+    offsets[j] = std::abs(biases[j]) +
+                 std::abs(src.zero_point * double(sum_of_row(weight, j, layer.k)) * ratios[j]);
+  }
+  const FixedPoint fixed = to_fixed_point(ratios, limit_shift(offsets, 62));
+  std::vector<std::int64_t> bias(layer.n);
+  for (std::size_t j = 0; j < layer.n; ++j) {
+    // The zero point goes with the rounded multiplier, so that (acc - z * sum w) * m is exact.
+    const long double zero = static_cast<long double>(src.zero_point) *
+                             static_cast<long double>(sum_of_row(weight, j, layer.k)) *
+                             fixed.multiplier[j];
+    bias[j] = with_rounding(std::ldexp(static_cast<long double>(biases[j]), fixed.shift) - zero,
+                            fixed.shift);
+  }
+  LinearOp op;
+  op.weight = Constant<std::int8_t>({layer.n, layer.k}, weight);
+  op.multiplier = vector_constant(fixed.multiplier);
+  op.bias = vector_constant(std::move(bias));
+  op.shift = fixed.shift;
+  return op;
+}
+
+double logit_scale(const FloatLinear& layer, InputGrid src) {
+  const std::vector<std::int8_t> weight = quantize_weight(layer);
+  double largest = 0;  // |logit| over all inputs
+  double finest = 0;
+  for (std::size_t j = 0; j < layer.n; ++j) {
+    double sum = layer.bias.empty() ? 0.0 : std::abs(double{layer.bias[j]});
+    const double unit = src.scale * layer.weight_scale[j];
+    for (std::size_t i = 0; i < layer.k; ++i) {
+      sum += std::abs(double(weight[j * layer.k + i])) * unit * (255 + std::abs(src.zero_point));
+    }
+    largest = std::max(largest, sum);
+    finest = std::max(finest, unit);
+  }
+  double scale = finest;
+  while (largest / (scale / 2) < 0x1p30 && scale > finest / 256) scale /= 2;
+  while (largest / scale >= 0x1p30) scale *= 2;
+  return scale;
+}
+
+LayerNormOp lower_layernorm(const FloatNorm& norm, double dst_scale) {
+  const std::size_t dim = norm.gamma.size();
+  std::vector<double> gammas(dim);
+  std::vector<double> betas(dim);
+  for (std::size_t c = 0; c < dim; ++c) {
+    gammas[c] = std::ldexp(norm.gamma[c] / dst_scale, -kNormFraction);
+    betas[c] = norm.beta[c] / dst_scale;
+  }
+  const FixedPoint fixed = to_fixed_point(gammas, limit_shift(betas, 62));
+  std::vector<std::int64_t> bias(dim);
+  for (std::size_t c = 0; c < dim; ++c) {
+    bias[c] = with_rounding(std::ldexp(static_cast<long double>(betas[c]), fixed.shift), fixed.shift);
+  }
+  LayerNormOp op;
+  op.multiplier = vector_constant(fixed.multiplier);
+  op.bias = vector_constant(std::move(bias));
+  op.shift = fixed.shift;
+  return op;
+}
+
+std::vector<std::uint64_t> exponential_table(float scale, std::size_t tokens) {
+  // exp(r) ~ a r^2 + b r + c on (-ln 2, 0], divided by a; floors and float32 as in the reference.
+  constexpr double kA = 0.35815147;
+  constexpr double kB = 0.96963238;
+  constexpr std::int64_t kLargestPower = 30;
+  const auto x0 = static_cast<std::int64_t>(std::floor(-0.6931F / scale));
+  const auto b = static_cast<std::int64_t>(std::floor(static_cast<float>(kB / kA) / scale));
+  const double c_real = std::floor(static_cast<float>(1 / kA) / (scale * scale));
+  if (!(c_real >= 1 && c_real < 0x1p40)) {
+    throw Error(ErrorCode::kUnsupported,
+                "a score scale of " + std::to_string(scale) + " is beyond the integer exponential");
+  }
+  const auto c = static_cast<std::int64_t>(c_real);
+  // The unit of the result is 2^-30 of the polynomial's, or coarser where 64 bits would overflow.
+  const double headroom = std::max(2.0 * double(tokens), 98304.0);
+  int unit = kLargestPower;
+  while (unit > 0 && std::ldexp(c_real, unit) * headroom >= 0x1p63) --unit;
+  std::vector<std::uint64_t> table(256);
+  for (std::int64_t d = 0; d < 256; ++d) {
+    const std::int64_t x = std::max(-d, kLargestPower * x0);
+    const std::int64_t q = x / x0;  // both are <= 0: truncation is floor
+    const std::int64_t r = x - q * x0;
+    const std::int64_t polynomial = std::max<std::int64_t>(r * (r + b) + c, 0);
+    table[std::size_t(d)] =
+        q <= unit ? std::uint64_t(polynomial) << (unit - q) : std::uint64_t(polynomial) >> (q - unit);
+  }
+  return table;
+}
+
+AttentionOp lower_attention(UniformGrid qkv, UniformGrid scores, UniformGrid result, std::size_t heads,
+                            std::size_t head_dim, std::size_t tokens, int zero_code) {
+  const double unit = double{qkv.scale} * qkv.scale / std::sqrt(double(head_dim)) / scores.scale;
+  const FixedPoint score = to_fixed_point(std::array{unit});
+  // A weight of code c is 2^(15-c) / 2^15.
+  const FixedPoint attend = to_fixed_point(std::array{std::ldexp(qkv.scale / double{result.scale}, -15)});
+  AttentionOp op;
+  op.heads = static_cast<std::int32_t>(heads);
+  op.zero_code = zero_code;
+  op.score_scale = scores.scale;
+  op.score_zero_point = scores.zero_point;
+  op.score_multiplier = score.multiplier[0];
+  op.score_shift = score.shift;
+  op.exponentials = vector_constant(exponential_table(scores.scale, tokens));
+  op.attend_multiplier = attend.multiplier[0];
+  op.attend_shift = attend.shift;
+  return op;
+}
+
+LoweredGelu lower_gelu(UniformGrid dst) {
+  const double step = dst.scale;
+  const double top = (256 - dst.zero_point) * step;  // beyond it the code is 255
+  double cutoff = 1;  // beyond it GELU is max(x, 0) within 1/128 of a code
+  while (cutoff < 12 && gelu_bend(cutoff) > step / 128) cutoff += 1.0 / 64;
+
+  int bits = 8;
+  while (bits > 0 && cutoff / (kGeluPieces << bits) * INT16_MAX < std::max(top, cutoff)) --bits;
+  LoweredGelu gelu;
+  gelu.src_scale = std::max(cutoff / (kGeluPieces << bits), top / INT16_MAX);
+  const FixedPoint slope_one = to_fixed_point(std::array{gelu.src_scale / step}, 30, INT16_MAX);
+
+  std::vector<std::int32_t> base(kGeluPieces);
+  std::vector<std::int32_t> slope(kGeluPieces);
+  const int piece = 1 << bits;
+  const auto units = [&](double h) {  // the bend at code h, in units of 2^-shift dst codes
+    return std::ldexp(gelu_bend(h * gelu.src_scale) / step, slope_one.shift);
+  };
+  for (int i = 0; i < kGeluPieces; ++i) {
+    const double first = units(double(i) * piece);
+    const double rise = (units(double(i + 1) * piece) - first) / piece;
+    const double rounded = std::nearbyint(rise);
+    double low = 0;
+    double high = 0;
+    for (int f = 0; f <= piece; ++f) {  // centre the piece between its largest errors
+      const double error = units(double(i) * piece + f) - first - rounded * f;
+      low = std::min(low, error);
+      high = std::max(high, error);
+    }
+    base[std::size_t(i)] = static_cast<std::int32_t>(std::llround(first + (low + high) / 2));
+    slope[std::size_t(i)] = static_cast<std::int32_t>(rounded);
+  }
+  gelu.op.multiplier = slope_one.multiplier[0];
+  gelu.op.shift = slope_one.shift;
+  gelu.op.segment_bits = bits;
+  gelu.op.base = vector_constant(std::move(base));
+  gelu.op.slope = vector_constant(std::move(slope));
+  return gelu;
+}
+
+LoweredSum lower_sum(UniformGrid a, const PtfGrid& b, const PtfGrid& dst) {
+  const auto reach = [](std::int32_t zero) { return double(std::max(zero, 255 - zero)); };
+  const auto exponent = [](const PtfGrid& grid) {
+    return grid.exponents.empty()
+               ? 0
+               : int{*std::max_element(grid.exponents.begin(), grid.exponents.end())};
+  };
+  const double ratio_a = double{a.scale} / dst.scale;
+  const double ratio_b = double{b.scale} / dst.scale;
+  const double largest = reach(a.zero_point) * ratio_a +
+                         std::ldexp(reach(b.zero_point) * ratio_b, exponent(b)) +
+                         std::ldexp(0.5, exponent(dst));
+  LoweredSum sum;
+  sum.shift = 23;
+  // One unit of each multiplier is kept for its rounding.
+  const double spare = reach(a.zero_point) + std::ldexp(reach(b.zero_point), exponent(b));
+  while (sum.shift > 1 && std::ldexp(largest, sum.shift) + spare > INT32_MAX) --sum.shift;
+  if (std::ldexp(largest, sum.shift) + spare > INT32_MAX) {
+    throw Error(ErrorCode::kUnsupported, "the scales of a residual addition are too far apart");
+  }
+  sum.multiplier_a = static_cast<std::int32_t>(std::llround(std::ldexp(ratio_a, sum.shift)));
+  sum.multiplier_b = static_cast<std::int32_t>(std::llround(std::ldexp(ratio_b, sum.shift)));
+  return sum;
+}
+
+}  // namespace intaglio

@@ -1,0 +1,167 @@
+#include "engine/classify_inputs.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <fstream>
+#include <iostream>
+#include <map>
+
+namespace intaglio {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool has_image_extension(const fs::path& path) {
+  std::string extension = path.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  static constexpr std::array kExtensions = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm"};
+  return std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end();
+}
+
+std::vector<fs::path> images_below(const fs::path& folder) {
+  std::vector<fs::path> paths;
+  std::error_code error;
+  auto it = fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied, error);
+  for (; !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
+    std::error_code ignored;
+    if (!it->is_directory(ignored) && has_image_extension(it->path())) paths.push_back(it->path());
+  }
+  if (error) throw Error(ErrorCode::kIo, folder.string() + ": " + error.message());
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+/// Class names and decimal indices -> class index.
+class LabelIndex {
+ public:
+  explicit LabelIndex(const Model& model) : classes_(model.classes()) {
+    for (std::size_t i = 0; i < classes_; ++i) by_name_.emplace(model.label(i), i);
+  }
+  std::optional<std::size_t> find(const std::string& text) const {
+    if (const auto it = by_name_.find(text); it != by_name_.end()) return it->second;
+    std::size_t index = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), index);
+    if (error != std::errc() || end != text.data() + text.size() || index >= classes_) return {};
+    return index;
+  }
+  /// An integer column is a class index even where classes are called by numbers.
+  std::optional<std::size_t> find_index_first(const std::string& text) const {
+    std::size_t index = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), index);
+    if (error == std::errc() && end == text.data() + text.size() && index < classes_) return index;
+    return find(text);
+  }
+
+ private:
+  std::size_t classes_;
+  std::map<std::string, std::size_t> by_name_;
+};
+
+/// Fields of one CSV record (RFC 4180 quoting, within one line).
+std::vector<std::string> split_csv(const std::string& line) {
+  std::vector<std::string> fields(1);
+  bool quoted = false;
+  for (std::size_t i = 0; i < line.size(); ++i) {
+    if (line[i] == '"' && quoted && i + 1 < line.size() && line[i + 1] == '"') {
+      fields.back() += line[i++];
+    } else if (line[i] == '"') {
+      quoted = !quoted;
+    } else if (line[i] == ',' && !quoted) {
+      fields.emplace_back();
+    } else {
+      fields.back() += line[i];
+    }
+  }
+  return fields;
+}
+
+std::vector<InputImage> read_csv(const fs::path& csv, const LabelIndex& labels) {
+  std::ifstream file(csv);
+  if (!file) throw Error(ErrorCode::kIo, csv.string() + ": cannot be read");
+  std::vector<InputImage> images;
+  std::optional<std::size_t> file_column, label_column;
+  std::string line;
+  for (std::size_t number = 1; std::getline(file, line); ++number) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    if (line.empty()) continue;
+    const std::vector<std::string> fields = split_csv(line);
+    if (!file_column) {
+      for (std::size_t i = 0; i < fields.size(); ++i) {
+        if (fields[i] == "file") file_column = i;
+        if (fields[i] == "label") label_column = i;
+      }
+      if (!file_column || !label_column) {
+        throw Error(ErrorCode::kFormat, csv.string() + ": the first line must name the columns 'file' and 'label'");
+      }
+      continue;
+    }
+    const std::string where = csv.string() + ", line " + std::to_string(number) + ": ";
+    if (fields.size() <= std::max(*file_column, *label_column)) {
+      throw Error(ErrorCode::kFormat, where + "too few columns");
+    }
+    const auto label = labels.find_index_first(fields[*label_column]);
+    if (!label) {
+      throw Error(ErrorCode::kFormat, where + "'" + fields[*label_column] + "' is no class of the model");
+    }
+    images.push_back({csv.parent_path() / fields[*file_column], label});
+  }
+  if (!file_column) throw Error(ErrorCode::kFormat, csv.string() + ": empty");
+  return images;
+}
+
+std::vector<InputImage> read_class_folders(const fs::path& root, const LabelIndex& labels) {
+  std::vector<InputImage> images;
+  for (const fs::path& path : images_below(root)) {
+    const std::string folder = path.lexically_relative(root).begin()->string();
+    const auto label = labels.find(folder);
+    if (!label || root / folder == path) {
+      throw Error(ErrorCode::kFormat, path.string() + ": folder '" + folder + "' is no class of the model");
+    }
+    images.push_back({path, label});
+  }
+  return images;
+}
+
+}  // namespace
+
+std::vector<InputImage> list_images(const std::vector<std::string>& arguments) {
+  std::vector<InputImage> images;
+  for (const std::string& argument : arguments) {
+    std::error_code ignored;
+    if (argument == "-") {
+      for (std::string line; std::getline(std::cin, line);) {
+        if (!line.empty() && line.back() == '\r') line.pop_back();
+        if (!line.empty()) images.push_back({line, {}});
+      }
+    } else if (fs::is_directory(argument, ignored)) {
+      for (fs::path& path : images_below(argument)) images.push_back({std::move(path), {}});
+    } else {
+      images.push_back({argument, {}});
+    }
+  }
+  return images;
+}
+
+std::vector<InputImage> list_labelled_images(const fs::path& eval, const std::vector<InputImage>& images,
+                                             const Model& model) {
+  const LabelIndex labels(model);
+  std::error_code ignored;
+  std::vector<InputImage> all =
+      fs::is_directory(eval, ignored) ? read_class_folders(eval, labels) : read_csv(eval, labels);
+  if (images.empty()) return all;
+  std::map<fs::path, std::size_t> known;
+  for (const InputImage& image : all) known.emplace(fs::weakly_canonical(image.path), *image.label);
+  std::vector<InputImage> chosen = images;
+  for (InputImage& image : chosen) {
+    const auto it = known.find(fs::weakly_canonical(image.path));
+    if (it == known.end()) {
+      throw Error(ErrorCode::kInvalidArgument, image.path.string() + ": not listed in " + eval.string());
+    }
+    image.label = it->second;
+  }
+  return chosen;
+}
+
+}  // namespace intaglio

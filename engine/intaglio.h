@@ -1,0 +1,123 @@
+// Intaglio's public interface: load a model, make a session, classify pixels with integers only.
+//
+//   const intaglio::Model model = intaglio::Model::load("deit_tiny.intg");
+//   intaglio::Session session(model);
+//   std::span<const std::int32_t> logits = session.run(pixels);   // RGB, model.height() x width()
+//   for (const auto& p : intaglio::top_k(logits, 5)) std::puts(model.label(p.index).c_str());
+//
+// Logits are the same on every CPU, instruction set and number of threads, bit for bit.
+// A Model is immutable and may be shared by any number of threads; a Session belongs to one caller
+// at a time. After a Session is built, run() allocates nothing. Errors of the outside world are
+// intaglio::Error; nothing prints, exits or reads the environment.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/image.h"
+#include "graph/error.h"
+#include "graph/preprocessing.h"
+#include "kernels/cpu.h"
+
+namespace intaglio {
+
+using Isa = kernels::Isa;
+
+/// Runs the pieces of one inference; give a Session your own to use your own threads.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  /// How many pieces can run at the same time, >= 1; constant.
+  virtual std::size_t concurrency() const = 0;
+  /// Calls task(i) once for each i < count, in any order, on any threads, and returns when all are
+  /// done. count <= concurrency(). The tasks throw nothing. Must not allocate if Session::run is to
+  /// be free of allocations.
+  virtual void run(std::size_t count, const std::function<void(std::size_t)>& task) = 0;
+};
+
+struct LoadOptions {
+  /// Instruction set of the kernels; the best one the CPU has, unless set. Error(kUnsupported) when
+  /// the CPU lacks it.
+  std::optional<Isa> isa;
+};
+
+/// A loaded model: weights packed for one instruction set, everything else planned. A cheap handle;
+/// copies share one immutable model.
+class Model {
+ public:
+  /// Reads and verifies an .intg file. Throws Error naming the path and what is wrong.
+  static Model load(const std::filesystem::path& path, const LoadOptions& options = {});
+  /// The same from memory; the bytes are copied. `name` stands in messages.
+  static Model parse(std::span<const std::byte> bytes, const std::string& name,
+                     const LoadOptions& options = {});
+
+  std::size_t height() const;   ///< pixels of the input
+  std::size_t width() const;    ///< pixels of the input
+  std::size_t classes() const;  ///< number of logits
+  /// Real logit = logit_scale() * integer logit; positive.
+  double logit_scale() const;
+  /// Name of a class, or its index in decimal where the model has no labels. index < classes().
+  std::string label(std::size_t index) const;
+  /// How the network's training and calibration made pixels of photographs.
+  const Preprocessing& preprocessing() const;
+  Isa isa() const;
+  std::size_t multiply_accumulates() const;  ///< of one image
+  std::size_t session_bytes() const;         ///< memory of one single-threaded Session
+
+  struct Impl;
+
+ private:
+  friend class Session;
+  explicit Model(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+  std::shared_ptr<const Impl> impl_;
+};
+
+/// The memory of one inference at a time.
+class Session {
+ public:
+  /// `executor` null: everything runs on the caller's thread. It must outlive the Session.
+  explicit Session(Model model, Executor* executor = nullptr);
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+
+  /// Classifies one image of the model's size. The logits are valid until the next call. Throws
+  /// Error(kInvalidArgument) when the size is another.
+  std::span<const std::int32_t> run(ImageView pixels);
+  /// Classifies images one after the other; logits [images, classes].
+  void run(std::span<const ImageView> images, std::span<std::int32_t> logits);
+
+  const Model& model() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// One class of a ranking.
+struct Prediction {
+  std::size_t index = 0;
+  std::int32_t logit = 0;
+};
+
+/// The k largest logits, largest first, ties by index. k is cut to logits.size().
+std::vector<Prediction> top_k(std::span<const std::int32_t> logits, std::size_t k);
+
+/// Softmax of real logits, for reports: probability[i] = exp(scale * logits[i]) / sum. The one
+/// place with floating point behind the integer logits.
+std::vector<double> probabilities(std::span<const std::int32_t> logits, double logit_scale);
+
+/// Best instruction set of this CPU.
+Isa best_isa();
+/// "scalar", "avx2", "avx512_vnni".
+std::string_view isa_name(Isa isa);
+
+}  // namespace intaglio

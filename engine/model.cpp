@@ -1,0 +1,54 @@
+#include "engine/model.h"
+
+#include "graph/model_file.h"
+
+namespace intaglio {
+namespace {
+
+std::shared_ptr<const Model::Impl> make_impl(Graph graph, const LoadOptions& options) {
+  const Isa isa = options.isa.value_or(kernels::best_isa());
+  if (!kernels::cpu_supports(isa)) {
+    throw Error(ErrorCode::kUnsupported, std::string("this CPU cannot run ") + kernels::isa_name(isa) +
+                                             "; the best it has is " +
+                                             kernels::isa_name(kernels::best_isa()));
+  }
+  return std::make_shared<const Model::Impl>(std::move(graph), kernels::table_of(isa));
+}
+
+}  // namespace
+
+Model Model::load(const std::filesystem::path& path, const LoadOptions& options) {
+  return Model(make_impl(load_model_file(path), options));
+}
+
+Model Model::parse(std::span<const std::byte> bytes, const std::string& name,
+                   const LoadOptions& options) {
+  return Model(make_impl(parse_model(bytes, name), options));
+}
+
+std::size_t Model::height() const { return impl_->graph.values[impl_->graph.input].shape[0]; }
+std::size_t Model::width() const { return impl_->graph.values[impl_->graph.input].shape[1]; }
+std::size_t Model::classes() const { return impl_->graph.values[impl_->graph.output].shape[1]; }
+double Model::logit_scale() const { return impl_->graph.values[impl_->graph.output].grid.scale; }
+const Preprocessing& Model::preprocessing() const { return impl_->graph.preprocessing; }
+Isa Model::isa() const { return impl_->table.isa; }
+
+std::string Model::label(std::size_t index) const {
+  const auto& labels = impl_->graph.labels;
+  return labels.empty() ? std::to_string(index) : labels.at(index);
+}
+
+std::size_t Model::multiply_accumulates() const {
+  std::size_t sum = 0;
+  for (const Op& op : impl_->graph.ops) sum += intaglio::multiply_accumulates(impl_->graph, op);
+  return sum;
+}
+
+std::size_t Model::session_bytes() const {
+  return impl_->plan.arena_bytes + impl_->plan.scratch_bytes + classes() * sizeof(std::int32_t);
+}
+
+Isa best_isa() { return kernels::best_isa(); }
+std::string_view isa_name(Isa isa) { return kernels::isa_name(isa); }
+
+}  // namespace intaglio

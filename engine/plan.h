@@ -1,0 +1,36 @@
+// How a graph is executed: its steps in order, and where in one arena each activation lives.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "engine/steps.h"
+#include "graph/graph.h"
+
+namespace intaglio {
+
+/// Where an operand is.
+struct Location {
+  enum class Place { kNone, kImage, kArena, kLogits };
+  Place place = Place::kNone;
+  std::size_t offset = 0;  ///< bytes
+};
+
+struct PlannedStep {
+  std::unique_ptr<Step> step;
+  Location a, b, dst;
+};
+
+/// Built once per model, immutable, shared by sessions.
+struct Plan {
+  std::vector<PlannedStep> steps;
+  std::size_t arena_bytes = 0;    ///< of all activations, a multiple of 64
+  std::size_t scratch_bytes = 0;  ///< of one thread, a multiple of 64
+};
+
+/// Lays out activations by lifetime: a value's memory is reused once its last reader is done. The
+/// graph has passed check() and outlives the plan.
+Plan make_plan(const Graph& graph, const kernels::KernelTable& table);
+
+}  // namespace intaglio

@@ -1,0 +1,45 @@
+// What the command-line programs share: how errors end them, and progress on a terminal.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <string>
+
+namespace intaglio {
+
+/// Exit statuses of the programs.
+inline constexpr int kExitSomeFailed = 1;  ///< finished, but some inputs could not be used
+inline constexpr int kExitUsage = 2;       ///< the command line, or an argument's value
+inline constexpr int kExitIo = 3;          ///< a file could not be read or written
+inline constexpr int kExitFormat = 4;      ///< a file is damaged, unsupported or too large
+
+/// Runs `body`; an Error (or running out of memory) becomes one line on stderr and its status.
+int run_program(const char* name, const std::function<int()>& body);
+
+/// Control characters replaced by '?', so that names from outside cannot steer a terminal.
+std::string printable(const std::string& text);
+
+/// A bar with count, rate and time left on stderr; nothing unless stderr is a terminal. Debian 12
+/// packages no C++ library for this.
+class Progress {
+ public:
+  /// `unit` is what is counted, in the plural.
+  Progress(std::size_t total, std::string unit);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void update(std::size_t done);
+  /// Removes the bar, so that other lines can be printed; the next update draws it again.
+  void clear();
+
+ private:
+  std::size_t total_;
+  std::string unit_;
+  bool enabled_;
+  bool drawn_ = false;
+  std::chrono::steady_clock::time_point start_, last_;
+};
+
+}  // namespace intaglio

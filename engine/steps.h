@@ -1,0 +1,40 @@
+// One operation of a graph, made ready for one instruction set: kernel parameters filled in, weights
+// packed. A step works on explicit buffers, so that the plan lays them out and tests can run an
+// operation alone.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "graph/graph.h"
+#include "kernels/kernels.h"
+
+namespace intaglio {
+
+/// Buffers of one execution. Dense, except the image, whose rows are `image_stride` bytes apart.
+struct Operands {
+  const void* a = nullptr;        ///< src, or a of a residual addition
+  const std::uint8_t* b = nullptr;  ///< the residual stream
+  std::size_t image_stride = 0;
+  void* dst = nullptr;
+};
+
+/// An executable operation. Its work is `units()` independent pieces (rows; heads x row blocks), which
+/// any threads may share: the result does not depend on the split.
+class Step {
+ public:
+  virtual ~Step() = default;
+  virtual std::size_t units() const noexcept = 0;
+  /// Working memory of one thread.
+  virtual std::size_t scratch_bytes() const noexcept { return 0; }
+  /// Does pieces [begin, end).
+  virtual void run(const Operands& operands, std::size_t begin, std::size_t end,
+                   std::byte* scratch) const noexcept = 0;
+};
+
+/// The step of `op`, or null for an operation that is only a view (select_rows). The graph has passed
+/// check() and outlives the step.
+std::unique_ptr<Step> make_step(const Graph& graph, const Op& op, const kernels::KernelTable& table);
+
+}  // namespace intaglio

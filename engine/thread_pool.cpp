@@ -1,0 +1,66 @@
+#include "engine/thread_pool.h"
+
+#include <sched.h>
+
+#include <algorithm>
+
+namespace intaglio {
+
+std::size_t available_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    return std::max<std::size_t>(1, static_cast<std::size_t>(CPU_COUNT(&set)));
+  }
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+ThreadPool::ThreadPool(std::size_t threads) {
+  const std::size_t total = threads == 0 ? available_cpus() : threads;
+  workers_.reserve(total - 1);
+  for (std::size_t i = 1; i < total; ++i) workers_.emplace_back([this, i] { work(i); });
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  start_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::run(std::size_t count, const std::function<void(std::size_t)>& task) {
+  if (count > 1) {
+    const std::lock_guard lock(mutex_);
+    task_ = &task;
+    count_ = count;
+    running_ = workers_.size();
+    ++generation_;
+    start_.notify_all();
+  }
+  if (count > 0) task(0);
+  if (count > 1) {
+    std::unique_lock lock(mutex_);
+    finished_.wait(lock, [this] { return running_ == 0; });
+  }
+}
+
+void ThreadPool::work(std::size_t index) {
+  std::uint64_t seen = 0;
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    start_.wait(lock, [&] { return stop_ || generation_ != seen; });
+    if (stop_) return;
+    seen = generation_;
+    if (index < count_) {
+      const auto* task = task_;
+      lock.unlock();
+      (*task)(index);
+      lock.lock();
+    }
+    if (--running_ == 0) finished_.notify_one();
+  }
+}
+
+}  // namespace intaglio
