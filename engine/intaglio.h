@@ -29,7 +29,10 @@
 
 namespace intaglio {
 
-using Isa = kernels::Isa;
+// Instruction-set levels, their names, and the best one this CPU has.
+using kernels::best_isa;
+using kernels::Isa;
+using kernels::isa_name;
 
 /// Runs the pieces of one inference; give a Session your own to use your own threads.
 class Executor {
@@ -114,10 +117,5 @@ std::vector<Prediction> top_k(std::span<const std::int32_t> logits, std::size_t 
 /// Softmax of real logits, for reports: probability[i] = exp(scale * logits[i]) / sum. The one
 /// place with floating point behind the integer logits.
 std::vector<double> probabilities(std::span<const std::int32_t> logits, double logit_scale);
-
-/// Best instruction set of this CPU.
-Isa best_isa();
-/// "scalar", "avx2", "avx512_vnni".
-std::string_view isa_name(Isa isa);
 
 }  // namespace intaglio

@@ -48,7 +48,4 @@ std::size_t Model::session_bytes() const {
   return impl_->plan.arena_bytes + impl_->plan.scratch_bytes + classes() * sizeof(std::int32_t);
 }
 
-Isa best_isa() { return kernels::best_isa(); }
-std::string_view isa_name(Isa isa) { return kernels::isa_name(isa); }
-
 }  // namespace intaglio

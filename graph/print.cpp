@@ -1,6 +1,5 @@
 #include "graph/print.h"
 
-#define FMT_HEADER_ONLY
 #include <fmt/format.h>
 
 #include <algorithm>

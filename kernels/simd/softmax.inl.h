@@ -1,0 +1,151 @@
+// Log-Int-Softmax by ranks instead of by elements.
+//
+// The code of an element depends on its exponential e and on its row's sum S alone:
+//   code >= k + 1  iff  2 S >= (3 * 2^k - 1) e  iff  e <= T_k,  T_k = floor(2 S / (3 * 2^k - 1))
+// with the one strict comparison 2 S > 5 e, e <= T_1 = floor((2 S - 1) / 5). (For k = 0 the factor
+// is 3.) The thresholds fall with k, so a code is the number of k in 0..15 with e <= T_k.
+//
+// Per call the 256 exponentials are sorted, largest first; rank[d] is the place of e(d). Then
+// e <= T_k iff rank >= R_k, the number of exponentials above T_k, and a row costs one sum, 16
+// divisions by constants, 16 binary searches and 16 byte comparisons per element. A table that
+// falls already, as every exact one does, needs no ranks: rank[d] = d. Tables whose integer pieces
+// do not join smoothly are nearly sorted, which insertion sort likes; the result is exact for any.
+//
+// Ranges: as in the scalar definition, 2 S < 2^63.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace intaglio::kernels {
+namespace {
+
+inline constexpr std::size_t kCodeSteps = 16;
+
+struct SortedExponentials {
+  std::uint64_t reversed[256];  ///< e(255 - i): row maximum and score then index by a sum
+  std::uint64_t falling[256];
+  std::uint8_t rank_reversed[256];
+  bool in_order;  ///< rank[d] == d
+};
+
+inline void sort_exponentials(const std::uint64_t* e, SortedExponentials& sorted) noexcept {
+  std::uint8_t place[256];
+  sorted.in_order = true;
+  for (std::size_t d = 0; d < 256; ++d) {
+    sorted.reversed[255 - d] = e[d];
+    std::size_t i = d;
+    for (; i > 0 && sorted.falling[i - 1] < e[d]; --i) {
+      sorted.falling[i] = sorted.falling[i - 1];
+      place[i] = place[i - 1];
+      sorted.in_order = false;
+    }
+    sorted.falling[i] = e[d];
+    place[i] = static_cast<std::uint8_t>(d);
+  }
+  for (std::size_t i = 0; i < 256; ++i) {
+    sorted.rank_reversed[255 - place[i]] = static_cast<std::uint8_t>(i);
+  }
+}
+
+/// How many of falling[256] are above `threshold`: 0..256.
+inline std::size_t count_above(const std::uint64_t* falling, std::uint64_t threshold) noexcept {
+  std::size_t count = 0;
+  for (std::size_t step = 128; step != 0; step /= 2) {
+    count += falling[count + step - 1] > threshold ? step : 0;
+  }
+  return count + (falling[count] > threshold ? 1 : 0);
+}
+
+/// R_k for k = 0..15, cut to those that a u8 rank can reach; returns how many.
+inline std::size_t rank_limits(const std::uint64_t* falling, std::uint64_t sum,
+                               std::uint8_t* limits) noexcept {
+  const std::uint64_t twice = 2 * sum;
+  const auto put = [&](std::size_t k, std::uint64_t threshold) {
+    const std::size_t limit = count_above(falling, threshold);
+    limits[k] = static_cast<std::uint8_t>(limit);
+    return limit <= UINT8_MAX;
+  };
+  std::size_t count = 0;
+  count += put(0, twice / 3);
+  count += put(1, (twice - 1) / 5);
+  count += put(2, twice / 11);
+  count += put(3, twice / 23);
+  count += put(4, twice / 47);
+  count += put(5, twice / 95);
+  count += put(6, twice / 191);
+  count += put(7, twice / 383);
+  count += put(8, twice / 767);
+  count += put(9, twice / 1535);
+  count += put(10, twice / 3071);
+  count += put(11, twice / 6143);
+  count += put(12, twice / 12287);
+  count += put(13, twice / 24575);
+  count += put(14, twice / 49151);
+  count += put(15, twice / 98303);
+  return count;
+}
+
+template <class V>
+inline std::uint8_t row_maximum(const std::uint8_t* src, std::size_t cols) noexcept {
+  auto best = V::zero();
+  for (std::size_t j = 0; j < cols; j += V::kLanes * 4) {
+    best = V::max_u8(best, V::load_bytes(src + j, cols - j));
+  }
+  std::uint8_t bytes[V::kLanes * 4];
+  V::store(bytes, best);
+  std::uint8_t maximum = 0;
+  for (const std::uint8_t b : bytes) maximum = b > maximum ? b : maximum;
+  return maximum;
+}
+
+/// dst = how many limits each rank reaches.
+template <class V>
+inline void count_limits(const std::uint8_t* src, std::uint8_t flip_from, bool flip,
+                         const std::uint8_t* limits, std::size_t count, std::size_t cols,
+                         std::uint8_t* dst) noexcept {
+  const auto from = V::set1_8(flip_from);
+  typename V::I steps[kCodeSteps];
+  for (std::size_t k = 0; k < count; ++k) steps[k] = V::set1_8(limits[k]);
+  for (std::size_t j = 0; j < cols; j += V::kLanes * 4) {
+    const auto bytes = V::load_bytes(src + j, cols - j);
+    const auto rank = flip ? V::sub8(from, bytes) : bytes;
+    auto codes = V::zero();
+    for (std::size_t k = 0; k < count; ++k) codes = V::count_if_reaches_u8(codes, rank, steps[k]);
+    V::store_bytes(dst + j, codes, cols - j);
+  }
+}
+
+template <class V>
+void softmax_log2(const SoftmaxParams& params, const std::uint8_t* src, std::size_t rows,
+                  std::size_t cols, std::uint8_t* dst) noexcept {
+  SortedExponentials sorted;
+  sort_exponentials(params.exponentials, sorted);
+  for (std::size_t i = 0; i < rows; ++i) {
+    const std::uint8_t* scores = src + i * cols;
+    std::uint8_t* codes = dst + i * cols;
+    const std::uint8_t maximum = row_maximum<V>(scores, cols);
+    const std::uint64_t* e = sorted.reversed + (255 - maximum);
+    std::uint64_t sums[4] = {};
+    std::size_t j = 0;
+    for (; j + 4 <= cols; j += 4) {
+      for (std::size_t lane = 0; lane < 4; ++lane) sums[lane] += e[scores[j + lane]];
+    }
+    for (; j < cols; ++j) sums[0] += e[scores[j]];
+    std::uint8_t limits[kCodeSteps];
+    const std::size_t count =
+        rank_limits(sorted.falling, sums[0] + sums[1] + sums[2] + sums[3], limits);
+    if (sorted.in_order) {
+      count_limits<V>(scores, maximum, true, limits, count, cols, codes);
+    } else {
+      const std::uint8_t* rank = sorted.rank_reversed + (255 - maximum);
+      for (j = 0; j < cols; ++j) codes[j] = rank[scores[j]];
+      count_limits<V>(codes, 0, false, limits, count, cols, codes);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace intaglio::kernels
