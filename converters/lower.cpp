@@ -192,8 +192,8 @@ AttentionOp lower_attention(UniformGrid qkv, UniformGrid scores, UniformGrid res
 LoweredGelu lower_gelu(UniformGrid dst) {
   const double step = dst.scale;
   const double top = (256 - dst.zero_point) * step;  // beyond it the code is 255
-  double cutoff = 1;  // beyond it GELU is max(x, 0) within 1/128 of a code
-  while (cutoff < 12 && gelu_bend(cutoff) > step / 128) cutoff += 1.0 / 64;
+  double cutoff = 1;  // beyond it GELU is max(x, 0) within 1/512 of a code
+  while (cutoff < 12 && gelu_bend(cutoff) > step / 512) cutoff += 1.0 / 64;
 
   int bits = 8;
   while (bits > 0 && cutoff / (kGeluPieces << bits) * INT16_MAX < std::max(top, cutoff)) --bits;

@@ -35,9 +35,7 @@ struct Avx512 {
 
   // Constants, loads, stores. Functions with a count touch at most `n` elements of memory.
   INTAGLIO_OP I zero() noexcept { return _mm512_setzero_si512(); }
-  INTAGLIO_OP I set1_8(std::uint8_t x) noexcept {
-    return _mm512_set1_epi8(static_cast<char>(x));
-  }
+  INTAGLIO_OP I set1_8(std::uint8_t x) noexcept { return _mm512_set1_epi8(static_cast<char>(x)); }
   INTAGLIO_OP I set1_16(std::int16_t x) noexcept { return _mm512_set1_epi16(x); }
   INTAGLIO_OP I set1_32(std::int32_t x) noexcept { return _mm512_set1_epi32(x); }
   INTAGLIO_OP I set1_64(std::int64_t x) noexcept { return _mm512_set1_epi64(x); }
@@ -54,14 +52,12 @@ struct Avx512 {
     }
   }
   INTAGLIO_OP I load_u8(const std::uint8_t* p, std::size_t n) noexcept {
-    return _mm512_cvtepu8_epi32(n >= 16
-                                    ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))
-                                    : _mm_maskz_loadu_epi8(first16(n), p));
+    return _mm512_cvtepu8_epi32(n >= 16 ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))
+                                        : _mm_maskz_loadu_epi8(first16(n), p));
   }
   INTAGLIO_OP I load_s16(const std::int16_t* p, std::size_t n) noexcept {
-    return _mm512_cvtepi16_epi32(n >= 16
-                                     ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))
-                                     : _mm256_maskz_loadu_epi16(first16(n), p));
+    return _mm512_cvtepi16_epi32(n >= 16 ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))
+                                         : _mm256_maskz_loadu_epi16(first16(n), p));
   }
   INTAGLIO_OP void store_u8(std::uint8_t* p, I x, std::size_t n) noexcept {
     const __m128i bytes = _mm512_cvtepi32_epi8(x);
@@ -120,8 +116,7 @@ struct Avx512 {
   INTAGLIO_OP I sub8(I a, I b) noexcept { return _mm512_sub_epi8(a, b); }
   /// sums + 1 in the bytes where x >= limit.
   INTAGLIO_OP I count_if_reaches_u8(I sums, I x, I limit) noexcept {
-    return _mm512_mask_add_epi8(sums, _mm512_cmpge_epu8_mask(x, limit), sums,
-                                _mm512_set1_epi8(1));
+    return _mm512_mask_add_epi8(sums, _mm512_cmpge_epu8_mask(x, limit), sums, _mm512_set1_epi8(1));
   }
   INTAGLIO_OP I keep_if_less(I x, I a, I b) noexcept {
     return _mm512_maskz_mov_epi32(_mm512_cmplt_epi32_mask(a, b), x);

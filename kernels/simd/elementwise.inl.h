@@ -34,8 +34,8 @@ void gelu_table(const GeluParams& params, const std::int16_t* src, std::size_t c
     const auto rest = V::and_bits(a, rest_mask);
     // Both factors are words that are not negative: a multiply-add of words is their product.
     const auto linear = V::madd_s16(V::max32(h, V::zero()), multiplier);
-    const auto bend = V::add32(V::lookup64(base, segment),
-                               V::mullo32(V::lookup64(slope, segment), rest));
+    const auto bend =
+        V::add32(V::lookup64(base, segment), V::mullo32(V::lookup64(slope, segment), rest));
     const auto sum = V::add32(V::sub32(linear, bend), half);
     V::store_u8(dst + i, clamp_u8<V>(V::sra32(sum, params.shift), zero_point), count - i);
   }

@@ -24,7 +24,7 @@ namespace {
 template <class V>
 inline constexpr std::size_t kPackDepth = V::kBytes ? 4 : 2;
 template <class V>
-inline constexpr std::size_t kPanelColumns = V::kTileVectors * V::kLanes;
+inline constexpr std::size_t kPanelColumns = V::kTileVectors* V::kLanes;
 
 constexpr std::size_t round_up(std::size_t value, std::size_t multiple) noexcept {
   return (value + multiple - 1) / multiple * multiple;
@@ -54,7 +54,8 @@ inline std::uint32_t weight_group(const std::int8_t* w, std::size_t count) noexc
 }
 
 template <class V>
-void gemm_pack(const std::int8_t* weight, std::size_t n, std::size_t k, std::byte* packed) noexcept {
+void gemm_pack(const std::int8_t* weight, std::size_t n, std::size_t k,
+               std::byte* packed) noexcept {
   constexpr std::size_t kDepth = kPackDepth<V>;
   const std::size_t whole = k / kDepth;
   for (std::size_t c0 = 0; c0 < n; c0 += kPanelColumns<V>) {
@@ -81,7 +82,7 @@ void gemm_pack(const std::int8_t* weight, std::size_t n, std::size_t k, std::byt
 /// Up to kGroupColumns columns of a product with u8 rows on the left.
 template <class V>
 struct ColumnGroup {
-  const std::byte* b;     ///< panels
+  const std::byte* b;  ///< panels
   std::size_t k;
   std::size_t columns;
   std::int32_t row_factor;  ///< sum of a row's elements times this is added to all its sums

@@ -31,8 +31,8 @@ constexpr RootGuesses make_root_guesses() noexcept {
 
 constexpr RootGuesses kRootGuesses = make_root_guesses();
 
-/// Largest r with r * r <= value, 2^60 <= value < 2^62. Each of Newton's steps doubles the 8 bits of
-/// the guess; the last loops make the result exact whatever the guess was.
+/// Largest r with r * r <= value, 2^60 <= value < 2^62. Each of Newton's steps doubles the 8 bits
+/// of the guess; the last loops make the result exact whatever the guess was.
 inline std::uint64_t root_of_60_bits(std::uint64_t value) noexcept {
   const auto upper = static_cast<std::uint32_t>(value >> 30);
   const std::uint32_t guess = std::uint32_t{kRootGuesses.root[upper >> 24]} << 8;
@@ -112,8 +112,8 @@ void layernorm_ptf(const LayerNormParams& params, const std::uint8_t* src, std::
     const std::uint8_t* row = src + i * dim;
     std::uint8_t* out = dst + i * dim;
     const RowSums<V> sums = sum_row<V>(params, row);
-    const RowScale scale = row_scale(static_cast<std::uint64_t>(
-        static_cast<std::int64_t>(dim) * sums.s2 - sums.s1 * sums.s1));
+    const RowScale scale = row_scale(
+        static_cast<std::uint64_t>(static_cast<std::int64_t>(dim) * sums.s2 - sums.s1 * sums.s1));
     const auto s1 = V::set1_32(static_cast<std::int32_t>(sums.s1));
     const auto mantissa = V::set1_32(scale.mantissa);
     const auto norm = [&](std::size_t c) INTAGLIO_INLINE {

@@ -6,21 +6,24 @@
 // signed 32-bit lanes. Everything has internal linkage, because each level compiles its own copy.
 //
 // The 64-bit work runs on even and odd lanes apart: V::mul_even multiplies lanes 0, 2, 4 ... into
-// the 64-bit lanes they start, V::odd moves lanes 1, 3, 5 ... to their left neighbours. Precondition
-// (graph/check): |acc * multiplier + bias| < 2^63, so the sums below never wrap.
+// the 64-bit lanes they start, V::odd moves lanes 1, 3, 5 ... to their left neighbours.
+// Precondition (graph/check): |acc * multiplier + bias| < 2^63, so the sums below never wrap.
 //
 // Two forms:
 //  - high: shift >= 32. Whatever the sum, its upper half is a s32 and ((sum >> 32) >> (shift - 32))
 //    == sum >> shift, so that the rest is 32-bit work.
 //  - exact: any shift. A 64-bit arithmetic shift, then the clamp to [low - zero, high - zero]; both
-//    ends have 33 bits. Only then the lanes are narrowed and zero_point is added, modulo 2^32, which
-//    cannot be seen because the result lies within the output's range.
+//    ends have 33 bits. Only then the lanes are narrowed and zero_point is added, modulo 2^32,
+//    which cannot be seen because the result lies within the output's range.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "kernels/kernels.h"
+
+// A lambda that must become part of its caller.
+#define INTAGLIO_INLINE __attribute__((always_inline))
 
 namespace intaglio::kernels {
 namespace {
@@ -46,8 +49,8 @@ inline Rescale make_rescale(int shift, std::int32_t zero_point, OutputType outpu
                                                          : INT32_MAX;
   const bool simple_zero =
       output == OutputType::kU8 ? zero_point >= 0 && zero_point <= 255 : zero_point == 0;
-  return {shift, zero_point, output, low - zero_point, high - zero_point,
-          shift >= 32 && simple_zero};
+  return {
+      shift, zero_point, output, low - zero_point, high - zero_point, shift >= 32 && simple_zero};
 }
 
 /// Multiplier and bias of V::kLanes columns.
@@ -106,9 +109,15 @@ template <class V>
 inline void store_codes(OutputType output, std::byte* dst, typename V::I codes,
                         std::size_t count) noexcept {
   switch (output) {
-    case OutputType::kU8: V::store_u8(reinterpret_cast<std::uint8_t*>(dst), codes, count); break;
-    case OutputType::kS16: V::store_s16(reinterpret_cast<std::int16_t*>(dst), codes, count); break;
-    case OutputType::kS32: V::store_s32(reinterpret_cast<std::int32_t*>(dst), codes, count); break;
+    case OutputType::kU8:
+      V::store_u8(reinterpret_cast<std::uint8_t*>(dst), codes, count);
+      break;
+    case OutputType::kS16:
+      V::store_s16(reinterpret_cast<std::int16_t*>(dst), codes, count);
+      break;
+    case OutputType::kS32:
+      V::store_s32(reinterpret_cast<std::int32_t*>(dst), codes, count);
+      break;
   }
 }
 

@@ -7,17 +7,20 @@
 //
 // Per call the 256 exponentials are sorted, largest first; rank[d] is the place of e(d). Then
 // e <= T_k iff rank >= R_k, the number of exponentials above T_k, and a row costs one sum, 16
-// divisions by constants, 16 binary searches and 16 byte comparisons per element. A table that
-// falls already, as every exact one does, needs no ranks: rank[d] = d. Tables whose integer pieces
-// do not join smoothly are nearly sorted, which insertion sort likes; the result is exact for any.
+// divisions by constants, 16 binary searches and 16 byte comparisons per element. A table
+// that falls already, as every exact one does, needs no ranks: rank[d] = d. Tables whose integer
+// pieces do not join smoothly are nearly sorted, which insertion sort likes; the result is exact
+// for any.
 //
 // Ranges: as in the scalar definition, 2 S < 2^63.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/kernels.h"
+#include "kernels/simd/tile.inl.h"
 
 namespace intaglio::kernels {
 namespace {
@@ -26,9 +29,10 @@ inline constexpr std::size_t kCodeSteps = 16;
 
 struct SortedExponentials {
   std::uint64_t reversed[256];  ///< e(255 - i): row maximum and score then index by a sum
-  std::uint64_t falling[256];
+  std::uint64_t falling[256];   ///< sorted
   std::uint8_t rank_reversed[256];
-  bool in_order;  ///< rank[d] == d
+  std::size_t first_step;  ///< of a binary search within the longest octave
+  bool in_order;           ///< rank[d] == d
 };
 
 inline void sort_exponentials(const std::uint64_t* e, SortedExponentials& sorted) noexcept {
@@ -50,7 +54,8 @@ inline void sort_exponentials(const std::uint64_t* e, SortedExponentials& sorted
   }
 }
 
-/// How many of falling[256] are above `threshold`: 0..256.
+/// How many of falling[256] are above `threshold`: 0..256. A fixed number of steps without
+/// branches, so that the 16 searches of a row run side by side.
 inline std::size_t count_above(const std::uint64_t* falling, std::uint64_t threshold) noexcept {
   std::size_t count = 0;
   for (std::size_t step = 128; step != 0; step /= 2) {
@@ -59,33 +64,37 @@ inline std::size_t count_above(const std::uint64_t* falling, std::uint64_t thres
   return count + (falling[count] > threshold ? 1 : 0);
 }
 
-/// R_k for k = 0..15, cut to those that a u8 rank can reach; returns how many.
+/// R_k for k = 0..15, as far as a u8 rank can reach them; returns how many.
 inline std::size_t rank_limits(const std::uint64_t* falling, std::uint64_t sum,
                                std::uint8_t* limits) noexcept {
   const std::uint64_t twice = 2 * sum;
-  const auto put = [&](std::size_t k, std::uint64_t threshold) {
+  std::size_t count = 0;
+  const auto put = [&](std::size_t k, std::uint64_t threshold) INTAGLIO_INLINE {
     const std::size_t limit = count_above(falling, threshold);
     limits[k] = static_cast<std::uint8_t>(limit);
-    return limit <= UINT8_MAX;
+    count += limit <= UINT8_MAX;
   };
-  std::size_t count = 0;
-  count += put(0, twice / 3);
-  count += put(1, (twice - 1) / 5);
-  count += put(2, twice / 11);
-  count += put(3, twice / 23);
-  count += put(4, twice / 47);
-  count += put(5, twice / 95);
-  count += put(6, twice / 191);
-  count += put(7, twice / 383);
-  count += put(8, twice / 767);
-  count += put(9, twice / 1535);
-  count += put(10, twice / 3071);
-  count += put(11, twice / 6143);
-  count += put(12, twice / 12287);
-  count += put(13, twice / 24575);
-  count += put(14, twice / 49151);
-  count += put(15, twice / 98303);
+  put(0, twice / 3);
+  put(1, (twice - 1) / 5);
+  unroll<kCodeSteps - 2>(
+      [&](auto i) INTAGLIO_INLINE { put(i + 2, twice / ((std::uint64_t{3} << (i + 2)) - 1)); });
   return count;
+}
+
+/// Sum of e[scores[j]].
+inline std::uint64_t sum_of(const std::uint64_t* e, const std::uint8_t* scores,
+                            std::size_t cols) noexcept {
+  std::uint64_t even = 0;
+  std::uint64_t odd = 0;
+  std::size_t j = 0;
+  for (; j + 8 <= cols; j += 8) {
+    std::uint64_t word;
+    std::memcpy(&word, scores + j, sizeof word);
+    even += e[word & 0xff] + e[word >> 16 & 0xff] + e[word >> 32 & 0xff] + e[word >> 48 & 0xff];
+    odd += e[word >> 8 & 0xff] + e[word >> 24 & 0xff] + e[word >> 40 & 0xff] + e[word >> 56];
+  }
+  for (; j < cols; ++j) even += e[scores[j]];
+  return even + odd;
 }
 
 template <class V>
@@ -128,20 +137,13 @@ void softmax_log2(const SoftmaxParams& params, const std::uint8_t* src, std::siz
     std::uint8_t* codes = dst + i * cols;
     const std::uint8_t maximum = row_maximum<V>(scores, cols);
     const std::uint64_t* e = sorted.reversed + (255 - maximum);
-    std::uint64_t sums[4] = {};
-    std::size_t j = 0;
-    for (; j + 4 <= cols; j += 4) {
-      for (std::size_t lane = 0; lane < 4; ++lane) sums[lane] += e[scores[j + lane]];
-    }
-    for (; j < cols; ++j) sums[0] += e[scores[j]];
     std::uint8_t limits[kCodeSteps];
-    const std::size_t count =
-        rank_limits(sorted.falling, sums[0] + sums[1] + sums[2] + sums[3], limits);
+    const std::size_t count = rank_limits(sorted.falling, sum_of(e, scores, cols), limits);
     if (sorted.in_order) {
       count_limits<V>(scores, maximum, true, limits, count, cols, codes);
     } else {
       const std::uint8_t* rank = sorted.rank_reversed + (255 - maximum);
-      for (j = 0; j < cols; ++j) codes[j] = rank[scores[j]];
+      for (std::size_t j = 0; j < cols; ++j) codes[j] = rank[scores[j]];
       count_limits<V>(codes, 0, false, limits, count, cols, codes);
     }
   }

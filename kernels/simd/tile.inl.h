@@ -1,9 +1,9 @@
 // The register tile under every matrix product: rows x vectors of s32 accumulators, fed by
 // one-dword broadcasts of the left operand and full vectors of the right one.
 //
-// A dword holds a group of the inner dimension: four u8 x s8 (DotBytes) or two s16 x s16 (DotWords).
-// The right operand is a panel: per group one dword of each column, columns side by side. The tile
-// is the same code for both, and for GEMM, scores and P v.
+// A dword holds a group of the inner dimension: four u8 x s8 (DotBytes) or two s16 x s16
+// (DotWords). The right operand is a panel: per group one dword of each column, columns side by
+// side. The tile is the same code for both, and for GEMM, scores and P v.
 //
 // Nothing overflows: DotBytes adds 4 products of at most 255 * 128 per group, DotWords 2 of at most
 // 255 * 2^15, both into a s32 whose total the callers bound below 2^31; neither instruction
@@ -17,9 +17,6 @@
 
 #include "kernels/kernels.h"
 #include "kernels/simd/rescale.inl.h"
-
-// A lambda that must become part of its caller.
-#define INTAGLIO_INLINE __attribute__((always_inline))
 
 namespace intaglio::kernels {
 namespace {
@@ -48,21 +45,21 @@ struct DotWords {
 /// One tile's work. The sums of a long inner dimension may be carried from chunk to chunk.
 template <class V>
 struct Tile {
-  const std::byte* a;                ///< [rows, groups] dwords
-  std::size_t a_stride;              ///< bytes
-  std::size_t groups;                ///< whole dwords
-  std::size_t tail_bytes;            ///< of `a` behind the last whole dword, 0..3
-  const std::byte* b;                ///< panel
-  std::size_t first_group;           ///< of the chunk, within the panel
-  const std::int32_t* row_terms;     ///< [rows] where the sums start; not read when resuming
-  std::int32_t* carry;               ///< [kTileRows, kGroupColumns]
-  bool resume;                       ///< start from carry
-  bool suspend;                      ///< leave the sums in carry
-  const ColumnFactors<V>* factors;   ///< [vectors]
+  const std::byte* a;               ///< [rows, groups] dwords
+  std::size_t a_stride;             ///< bytes
+  std::size_t groups;               ///< whole dwords
+  std::size_t tail_bytes;           ///< of `a` behind the last whole dword, 0..3
+  const std::byte* b;               ///< panel
+  std::size_t first_group;          ///< of the chunk, within the panel
+  const std::int32_t* row_terms;    ///< [rows] where the sums start; not read when resuming
+  std::int32_t* carry;              ///< [kTileRows, kGroupColumns]
+  bool resume;                      ///< start from carry
+  bool suspend;                     ///< leave the sums in carry
+  const ColumnFactors<V>* factors;  ///< [vectors]
   const Rescale* rescale;
   std::byte* dst;
-  std::size_t dst_stride;            ///< bytes
-  std::size_t columns;               ///< that exist in dst
+  std::size_t dst_stride;  ///< bytes
+  std::size_t columns;     ///< that exist in dst
 };
 
 template <class V>
@@ -72,11 +69,13 @@ template <class V>
   return V::set1_32(word);
 }
 
-/// The last bytes of a row, zero above them; nothing behind them is read.
+/// The last 1..3 bytes of a row, zero above them; nothing behind them is read.
 template <class V>
-inline typename V::I broadcast_tail(const std::byte* p, std::size_t bytes) noexcept {
-  std::uint32_t word = 0;
-  for (std::size_t i = 0; i < bytes; ++i) word |= static_cast<std::uint32_t>(p[i]) << (8 * i);
+[[gnu::always_inline]] inline typename V::I broadcast_tail(const std::byte* p,
+                                                           std::size_t bytes) noexcept {
+  auto word = static_cast<std::uint32_t>(p[0]);
+  if (bytes > 1) word |= static_cast<std::uint32_t>(p[1]) << 8;
+  if (bytes > 2) word |= static_cast<std::uint32_t>(p[2]) << 16;
   return V::set1_32(static_cast<std::int32_t>(word));
 }
 
@@ -110,6 +109,19 @@ template <class V>
   }
 }
 
+/// Stores rows that end within a vector; the scaled sums are in t.carry. V::store_s16 saturates,
+/// and a s32 is in the range of s32: no clamp is left to do.
+template <class V>
+[[gnu::noinline]] void store_partial(const Tile<V>& t, std::size_t rows) noexcept {
+  const OutputType output = t.rescale->output;
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t c = 0; c < t.columns; c += V::kLanes) {
+      store_codes<V>(output, t.dst + r * t.dst_stride + c * output_bytes(output),
+                     V::load(t.carry + r * kGroupColumns + c), t.columns - c);
+    }
+  }
+}
+
 /// One group's products: a dword of each row, given by left(row), with a vector of each column.
 template <class V, class Dot, std::size_t kRows, std::size_t kVectors, class Left>
 [[gnu::always_inline]] inline void add_products(typename V::I (&acc)[kRows][kVectors],
@@ -119,9 +131,7 @@ template <class V, class Dot, std::size_t kRows, std::size_t kVectors, class Lef
   unroll<kVectors>([&](auto v) INTAGLIO_INLINE { right[v] = V::load(b + v * sizeof(I)); });
   unroll<kRows>([&](auto r) INTAGLIO_INLINE {
     const I a = left(r);
-    unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
-      acc[r][v] = Dot::run(acc[r][v], a, right[v]);
-    });
+    unroll<kVectors>([&](auto v) INTAGLIO_INLINE { acc[r][v] = Dot::run(acc[r][v], a, right[v]); });
   });
 }
 
@@ -150,6 +160,17 @@ template <class V, class Dot, std::size_t kRows, std::size_t kVectors>
   }
 }
 
+template <class V, std::size_t kRows, std::size_t kVectors>
+[[gnu::always_inline]] inline void suspend(const Tile<V>& t,
+                                           typename V::I (&acc)[kRows][kVectors]) noexcept {
+  std::int32_t* const carry = t.carry;
+  unroll<kRows>([&](auto r) INTAGLIO_INLINE {
+    unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
+      V::store(carry + r * kGroupColumns + v * V::kLanes, acc[r][v]);
+    });
+  });
+}
+
 /// Rescales in registers and stores: the direct form.
 template <class V, std::size_t kRows, std::size_t kVectors>
 [[gnu::always_inline]] inline void finish_direct(const Tile<V>& t,
@@ -157,9 +178,8 @@ template <class V, std::size_t kRows, std::size_t kVectors>
   using I = typename V::I;
   unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
     const ColumnFactors<V> f = t.factors[v];
-    unroll<kRows>([&](auto r) INTAGLIO_INLINE {
-      acc[r][v] = scale_high<V>(acc[r][v], f, t.rescale->shift);
-    });
+    unroll<kRows>(
+        [&](auto r) INTAGLIO_INLINE { acc[r][v] = scale_high<V>(acc[r][v], f, t.rescale->shift); });
   });
   const OutputType output = t.rescale->output;
   if (output == OutputType::kU8) {
@@ -174,41 +194,52 @@ template <class V, std::size_t kRows, std::size_t kVectors>
     });
     return;
   }
-  // V::store_s16 saturates, and a s32 is in the range of s32: no clamp is left to do.
+  if (t.columns < kVectors * V::kLanes) {
+    suspend<V>(t, acc);
+    store_partial<V>(t, kRows);
+    return;
+  }
   const std::size_t size = output_bytes(output);
   unroll<kRows>([&](auto r) INTAGLIO_INLINE {
     unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
-      store_codes<V>(output, t.dst + r * t.dst_stride + v * V::kLanes * size, acc[r][v],
-                     t.columns - v * V::kLanes);
+      store_codes<V>(output, t.dst + r * t.dst_stride + v * V::kLanes * size, acc[r][v], V::kLanes);
     });
   });
 }
 
 template <class V, class Dot, std::size_t kRows, std::size_t kVectors>
-void run_tile(const Tile<V>& t) noexcept {
+[[gnu::noinline]] void run_tile(const Tile<V>& t) noexcept {
   typename V::I acc[kRows][kVectors];
   multiply<V, Dot>(t, acc);
   if (!t.suspend && t.rescale->direct) {
     finish_direct<V>(t, acc);
     return;
   }
-  unroll<kRows>([&](auto r) INTAGLIO_INLINE {
-    unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
-      V::store(t.carry + r * kGroupColumns + v * V::kLanes, acc[r][v]);
-    });
-  });
+  suspend<V>(t, acc);
   if (!t.suspend) finish_exact<V>(t, kRows);
 }
 
 template <class V, class Dot, std::size_t kVectors>
 [[gnu::always_inline]] inline void run_tile_rows(const Tile<V>& t, std::size_t rows) noexcept {
   switch (rows) {
-    case 6: run_tile<V, Dot, 6, kVectors>(t); break;
-    case 5: run_tile<V, Dot, 5, kVectors>(t); break;
-    case 4: run_tile<V, Dot, 4, kVectors>(t); break;
-    case 3: run_tile<V, Dot, 3, kVectors>(t); break;
-    case 2: run_tile<V, Dot, 2, kVectors>(t); break;
-    default: run_tile<V, Dot, 1, kVectors>(t); break;
+    case 6:
+      run_tile<V, Dot, 6, kVectors>(t);
+      break;
+    case 5:
+      run_tile<V, Dot, 5, kVectors>(t);
+      break;
+    case 4:
+      run_tile<V, Dot, 4, kVectors>(t);
+      break;
+    case 3:
+      run_tile<V, Dot, 3, kVectors>(t);
+      break;
+    case 2:
+      run_tile<V, Dot, 2, kVectors>(t);
+      break;
+    default:
+      run_tile<V, Dot, 1, kVectors>(t);
+      break;
   }
 }
 
@@ -224,10 +255,18 @@ void run_tiles(Tile<V> t, std::size_t rows, std::size_t columns,
     const std::size_t vectors = (t.columns + V::kLanes - 1) / V::kLanes;
     if constexpr (V::kTileVectors == 4) {
       switch (vectors) {
-        case 4: run_tile_rows<V, Dot, 4>(t, rows); break;
-        case 3: run_tile_rows<V, Dot, 3>(t, rows); break;
-        case 2: run_tile_rows<V, Dot, 2>(t, rows); break;
-        default: run_tile_rows<V, Dot, 1>(t, rows); break;
+        case 4:
+          run_tile_rows<V, Dot, 4>(t, rows);
+          break;
+        case 3:
+          run_tile_rows<V, Dot, 3>(t, rows);
+          break;
+        case 2:
+          run_tile_rows<V, Dot, 2>(t, rows);
+          break;
+        default:
+          run_tile_rows<V, Dot, 1>(t, rows);
+          break;
       }
     } else {
       static_assert(V::kTileVectors == 2);

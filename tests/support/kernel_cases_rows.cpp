@@ -27,6 +27,7 @@ std::string text(std::initializer_list<std::pair<const char*, std::int64_t>> fie
 /// Tables of exponentials: as models have them, flat, falling to zero, out of order, at the bounds.
 std::vector<std::uint64_t> exponentials(Rng& rng, std::size_t kind) {
   std::vector<std::uint64_t> e(256);
+  const std::int64_t reach = std::int64_t{1} << pick(rng, 1, 20);
   const double scale = std::exp2(static_cast<double>(pick(rng, -60, 10)) / 10.0);
   for (std::size_t d = 0; d < 256; ++d) {
     const double falling = std::exp(-scale * static_cast<double>(d));
@@ -41,11 +42,14 @@ std::vector<std::uint64_t> exponentials(Rng& rng, std::size_t kind) {
         e[d] = d == 0 ? 1 : 0;
         break;
       case 3:
-        e[d] = static_cast<std::uint64_t>(pick(rng, d == 0, 1 << 20));
+        e[d] = static_cast<std::uint64_t>(pick(rng, d == 0, reach));
         break;
       case 4:
         e[d] = (std::uint64_t{1} << 46) - 1 - d;
         break;
+      case 6:
+        e[d] = static_cast<std::uint64_t>(pick(rng, d == 0, 6));
+        break;  // ties
       default:  // models' tables with joints that do not quite fit
         e[d] = static_cast<std::uint64_t>(std::floor(falling * 0x1p30)) +
                static_cast<std::uint64_t>(pick(rng, d == 0, 3));
@@ -60,7 +64,9 @@ std::vector<KernelCase> softmax_cases(std::uint64_t seed) {
   std::vector<KernelCase> cases;
   const auto add = [&](std::size_t rows, std::size_t cols, std::size_t kind) {
     const std::size_t i = cases.size();
-    const Fill fill = std::array{Fill::kRandom, Fill::kOneHot, Fill::kLow, Fill::kHigh}[i % 4];
+    const Fill fill =
+        kind == 6 ? Fill::kRandom
+                  : std::array{Fill::kRandom, Fill::kOneHot, Fill::kLow, Fill::kHigh}[i % 4];
     cases.push_back(
         {text({{"rows", rows}, {"cols", cols}, {"kind", kind}, {"fill", i % 4}}),
          [=](const KernelTable& table) {
@@ -85,6 +91,7 @@ std::vector<KernelCase> softmax_cases(std::uint64_t seed) {
     }
     add(197, 197, kind);
   }
+  for (std::size_t cols = 2; cols < 10; ++cols) add(60, cols, 6);
   return cases;
 }
 

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Includes point one way: kernels <- graph <- engine <- converters <- bench, tests. Of the kernels,
+# graph sees the rounding rule alone. Instruction sets are known in kernels/isa only.
+# usage: check_includes.sh SOURCE_DIR
+set -eu
+cd "$1"
+failed=0
+
+# forbid FOLDER PATTERN: no file in FOLDER may include a header that matches PATTERN.
+forbid() {
+  local found
+  found=$(grep -rnE "^#include \"($2)" --include='*.h' --include='*.cpp' "$1" || true)
+  if [ -n "$found" ]; then
+    echo "forbidden include in $1:"; echo "$found"
+    failed=1
+  fi
+}
+forbid kernels '(graph|engine|converters|bench|tests)/'
+forbid graph '(engine|converters|bench|tests)/|kernels/([^f]|f[^i])'
+forbid engine '(converters|bench|tests)/'
+forbid converters '(bench|tests)/'
+
+found=$(grep -rnE '^#include "[^/"]*"' --include='*.h' --include='*.cpp' kernels graph engine converters tests || true)
+if [ -n "$found" ]; then echo "includes must be relative to the root:"; echo "$found"; failed=1; fi
+
+found=$(grep -rnE '^ *#.*__(AVX|SSE)' --include='*.h' --include='*.cpp' . | grep -v '^./kernels/isa/' | grep -v '^./build' || true)
+if [ -n "$found" ]; then echo "instruction sets outside kernels/isa:"; echo "$found"; failed=1; fi
+
+found=$(grep -rn 'march=native' --include='CMakeLists.txt' --include='*.json' --include='*.sh' . |
+        grep -v -e '^./build' -e check_includes.sh || true)
+if [ -n "$found" ]; then echo "code for the building machine only:"; echo "$found"; failed=1; fi
+
+[ $failed = 0 ] && echo "includes: one way, as designed"
+exit $failed

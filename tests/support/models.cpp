@@ -1,0 +1,84 @@
+#include "tests/support/models.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <fstream>
+#include <random>
+
+#include "converters/fqvit_import.h"
+#include "converters/lower_vit.h"
+#include "engine/decode_image.h"
+#include "engine/preprocess.h"
+#include "graph/model_file.h"
+#include "tests/support/shared_data.h"
+
+namespace intaglio::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kGlyphs = INTAGLIO_GLYPHS;
+
+std::vector<std::string> read_lines(const fs::path& path) {
+  std::ifstream file(path);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(file, line);) lines.push_back(line);
+  if (lines.empty()) throw Error(ErrorCode::kIo, path.string() + ": cannot be read");
+  return lines;
+}
+
+TestModel import_model(std::string name, const fs::path& checkpoint, std::vector<std::string> labels) {
+  const Graph graph = lower_vit(import_fqvit(Safetensors::open(checkpoint)), std::move(labels));
+  return {std::move(name), serialize_model(graph)};
+}
+
+}  // namespace
+
+TestModel embedded_model() {
+  return import_model("glyphs", kGlyphs / "glyphs.safetensors", read_lines(kGlyphs / "labels.txt"));
+}
+
+std::vector<TestModel> small_models() {
+  std::vector<TestModel> models;
+  models.push_back(embedded_model());
+  for (const char* name : {"vit_micro", "vit_micro_noinputquant"}) {
+    models.push_back(import_model(name, golden_path(name) / "model.safetensors", {}));
+  }
+  return models;
+}
+
+std::vector<Image> test_images(const Model& model, std::size_t count) {
+  std::mt19937 random(20260101);
+  std::vector<Image> images;
+  for (std::size_t i = 0; i < count; ++i) {
+    Image image(static_cast<int>(model.width()), static_cast<int>(model.height()));
+    for (std::size_t at = 0; at < image.pixels.size(); ++at) {
+      switch (i % 5) {
+        case 0: image.pixels[at] = static_cast<std::uint8_t>(random()); break;
+        case 1: image.pixels[at] = 0; break;
+        case 2: image.pixels[at] = 255; break;
+        case 3: image.pixels[at] = static_cast<std::uint8_t>(at * 255 / image.pixels.size()); break;
+        default: image.pixels[at] = (random() & 1) != 0 ? 255 : 0; break;
+      }
+    }
+    images.push_back(std::move(image));
+  }
+  return images;
+}
+
+std::vector<Image> sample_images(const Model& model) {
+  const std::vector<std::string> lines = read_lines(kGlyphs / "samples/labels.csv");
+  std::vector<Image> images;
+  for (std::size_t i = 1; i < lines.size(); ++i) {  // line 0 names the columns
+    const Image image = load_image(kGlyphs / "samples" / lines[i].substr(0, lines[i].find(',')));
+    images.push_back(preprocess(image, model.preprocessing()));
+  }
+  return images;
+}
+
+std::uint64_t signature(std::span<const std::int32_t> logits) {
+  return XXH3_64bits(logits.data(), logits.size_bytes());
+}
+
+}  // namespace intaglio::test

@@ -1,0 +1,202 @@
+// Sessions: the same logits whatever the instruction set, the threads and the batch; no allocation
+// per image; the embedded model's signature.
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <fstream>
+#include <new>
+#include <thread>
+
+#include "converters/fqvit_import.h"
+#include "converters/lower_vit.h"
+#include "engine/decode_image.h"
+#include "engine/preprocess.h"
+#include "engine/thread_pool.h"
+#include "graph/model_file.h"
+#include "tests/support/models.h"
+#include "tests/support/shared_data.h"
+
+namespace {
+std::atomic<std::size_t> allocations = 0;
+}
+
+// Counts every allocation of this program.
+void* operator new(std::size_t size) {
+  ++allocations;
+  void* p = std::malloc(size == 0 ? 1 : size);
+  if (p == nullptr) throw std::bad_alloc();
+  return p;
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+
+namespace intaglio::test {
+namespace {
+
+/// Runs all pieces on the caller's thread, last one first: any order must do.
+class BackwardExecutor : public Executor {
+ public:
+  explicit BackwardExecutor(std::size_t concurrency) : concurrency_(concurrency) {}
+  std::size_t concurrency() const override { return concurrency_; }
+  void run(std::size_t count, const std::function<void(std::size_t)>& task) override {
+    REQUIRE(count <= concurrency_);
+    for (std::size_t i = count; i-- > 0;) task(i);
+  }
+
+ private:
+  std::size_t concurrency_;
+};
+
+std::vector<std::int32_t> run_all(Session& session, std::span<const Image> images) {
+  std::vector<ImageView> views(images.begin(), images.end());
+  std::vector<std::int32_t> logits(images.size() * session.model().classes());
+  session.run(views, logits);
+  return logits;
+}
+
+std::vector<Isa> supported_isas() {
+  std::vector<Isa> isas;
+  for (const Isa isa : kernels::kAllIsas) {
+    if (kernels::cpu_supports(isa)) {
+      isas.push_back(isa);
+    } else {
+      WARN("NOT TESTED: this CPU cannot run " << isa_name(isa));
+    }
+  }
+  return isas;
+}
+
+Model parse(const std::vector<std::byte>& bytes, std::optional<Isa> isa = {}) {
+  return Model::parse(bytes, "model", {isa});
+}
+
+}  // namespace
+
+TEST_CASE("logits do not depend on instruction set, threads or batch") {
+  const auto& test_model = GENERATE(from_range(small_models()));
+  INFO(test_model.name);
+  const Model best = parse(test_model.bytes);
+  const std::vector<Image> images = test_images(best, 5);
+  Session reference_session(parse(test_model.bytes, Isa::kScalar));
+  const std::vector<std::int32_t> reference = run_all(reference_session, images);
+
+  for (const Isa isa : supported_isas()) {
+    const Model model = parse(test_model.bytes, isa);
+    CHECK(model.isa() == isa);
+    for (const std::size_t threads : {1, 2, 3, 5}) {
+      INFO(isa_name(isa) << ", " << threads << " threads");
+      ThreadPool pool(threads);
+      Session session(model, &pool);
+      CHECK(run_all(session, images) == reference);
+    }
+    for (const std::size_t pieces : {2, 7, 64}) {
+      BackwardExecutor executor(pieces);
+      Session session(model, &executor);
+      CHECK(run_all(session, images) == reference);
+    }
+  }
+  // One by one, in another order, with rows apart, in a session that has run before.
+  Session session(best);
+  for (std::size_t i = images.size(); i-- > 0;) {
+    const ImageView tight = images[i];
+    std::vector<std::uint8_t> padded(tight.stride * 2 * static_cast<std::size_t>(tight.height), 77);
+    for (int y = 0; y < tight.height; ++y) {
+      std::copy_n(tight.row(y), tight.stride, padded.data() + 2 * tight.stride * std::size_t(y));
+    }
+    const auto logits =
+        session.run(ImageView{padded.data(), tight.width, tight.height, 2 * tight.stride});
+    CHECK(std::equal(logits.begin(), logits.end(), reference.begin() + std::ptrdiff_t(i * logits.size())));
+  }
+}
+
+TEST_CASE("sessions of one model run side by side") {
+  const TestModel embedded = embedded_model();
+  const Model model = parse(embedded.bytes);
+  const std::vector<Image> images = test_images(model, 4);
+  Session first(model);
+  const auto expected = run_all(first, images);
+  std::vector<std::vector<std::int32_t>> found(4);
+  std::vector<std::thread> threads;
+  for (auto& logits : found) {
+    threads.emplace_back([&logits, &model, &images] {
+      Session session(model);
+      for (int i = 0; i < 3; ++i) logits = run_all(session, images);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& logits : found) CHECK(logits == expected);
+}
+
+TEST_CASE("a session allocates nothing per image") {
+  const TestModel embedded = embedded_model();
+  const Model model = parse(embedded.bytes);
+  const std::vector<Image> images = test_images(model, 2);
+  const ImageView views[] = {images[0], images[1]};
+  std::vector<std::int32_t> logits(2 * model.classes());
+  ThreadPool pool(2);
+  Session alone(model);
+  Session shared(model, &pool);
+  alone.run(views, logits);
+  shared.run(views, logits);
+  const std::size_t before = allocations;
+  for (int i = 0; i < 10; ++i) {
+    alone.run(views, logits);
+    alone.run(images[0]);
+    shared.run(views, logits);
+  }
+  CHECK(allocations == before);
+}
+
+TEST_CASE("a session refuses what does not fit") {
+  const TestModel embedded = embedded_model();
+  const Model model = parse(embedded.bytes);
+  Session session(model);
+  const Image wrong(static_cast<int>(model.width()) + 1, static_cast<int>(model.height()));
+  CHECK_THROWS_AS(session.run(wrong), Error);
+  CHECK_THROWS_AS(session.run(ImageView{}), Error);
+  const Image right(static_cast<int>(model.width()), static_cast<int>(model.height()));
+  const ImageView view = right;
+  CHECK_THROWS_AS(session.run(ImageView{view.data, view.width, view.height, view.stride - 1}), Error);
+  std::vector<std::int32_t> logits(model.classes() + 1);
+  CHECK_THROWS_WITH(session.run({&view, 1}, logits), Catch::Contains("room for 1 x 32"));
+}
+
+TEST_CASE("rankings") {
+  const std::int32_t logits[] = {3, 9, -5, 9, 0};
+  const auto best = top_k(logits, 3);
+  REQUIRE(best.size() == 3);
+  CHECK((best[0].index == 1 && best[1].index == 3 && best[2].index == 0));
+  CHECK(best[0].logit == 9);
+  CHECK(top_k(logits, 99).size() == 5);
+  CHECK(top_k({}, 3).empty());
+  const auto p = probabilities(logits, 0.5);
+  CHECK(p[1] == Approx(std::exp(4.5) / (std::exp(1.5) + 2 * std::exp(4.5) + std::exp(-2.5) + 1)));
+  const std::int32_t extremes[] = {INT32_MIN, INT32_MAX};
+  CHECK(probabilities(extremes, 1)[1] == 1);
+}
+
+TEST_CASE("the thread pool runs each piece once") {
+  for (const std::size_t threads : {1, 2, 4}) {
+    ThreadPool pool(threads);
+    CHECK(pool.concurrency() == threads);
+    for (int round = 0; round < 200; ++round) {
+      for (std::size_t count = 0; count <= threads; ++count) {
+        std::vector<std::atomic<int>> runs(threads);
+        pool.run(count, [&](std::size_t i) { ++runs[i]; });
+        for (std::size_t i = 0; i < threads; ++i) REQUIRE(runs[i] == (i < count ? 1 : 0));
+      }
+    }
+  }
+  CHECK(available_cpus() >= 1);
+}
+
+// The logits of the embedded model on its first sample images, as one number. A change of any kernel,
+// of lowering, of decoding or of resizing that alters a result alters it; then the log says so.
+TEST_CASE("signature of the embedded model") {
+  const TestModel embedded = embedded_model();
+  const Model model = parse(embedded.bytes);
+  Session session(model);
+  CHECK(signature(run_all(session, sample_images(model))) == kEmbeddedSignature);
+}
+
+}  // namespace intaglio::test
