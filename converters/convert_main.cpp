@@ -52,7 +52,7 @@ int run_import(const ImportArguments& arguments) {
   std::size_t bytes = 0;
   for (const Op& op : graph.ops) bytes += constant_bytes(op);
   std::printf("%s: %zu blocks, %zu channels, %zu heads, %zux%zu pixels, %zu classes, %.2f MB of parameters\n",
-              printable(arguments.model.string()).c_str(), vit.blocks.size(), vit.dim, vit.heads,
+              terminal_text(arguments.model.string()).c_str(), vit.blocks.size(), vit.dim, vit.heads,
               vit.image_size, vit.image_size, vit.classes, static_cast<double>(bytes) / 1e6);
   return 0;
 }

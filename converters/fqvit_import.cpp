@@ -162,6 +162,13 @@ std::array<double, 3> triple(const Reader& reader, const std::string& key) {
   return numbers;
 }
 
+void require_format(const Reader& reader) {
+  const std::string* format = reader.metadata("format");
+  if (format == nullptr || *format != "fqvit-calibrated") {
+    reader.fail("no calibrated FQ-ViT checkpoint: metadata 'format' must be 'fqvit-calibrated'");
+  }
+}
+
 /// The shape of the network, from tensors first.
 void read_sizes(Reader& reader, CalibratedVit& vit) {
   const Shape& proj = reader.tensor("patch_embed.proj.weight").shape;
@@ -189,10 +196,6 @@ void read_sizes(Reader& reader, CalibratedVit& vit) {
 }
 
 void read_metadata(Reader& reader, CalibratedVit& vit) {
-  const std::string* format = reader.metadata("format");
-  if (format == nullptr || *format != "fqvit-calibrated") {
-    reader.fail("no calibrated FQ-ViT checkpoint: metadata 'format' must be 'fqvit-calibrated'");
-  }
   if (const std::string* lis = reader.metadata("lis"); lis != nullptr && *lis == "False") {
     throw Error(ErrorCode::kUnsupported,
                 "the checkpoint was calibrated without Log-Int-Softmax, which this engine needs");
@@ -280,6 +283,7 @@ CalibratedBlock read_block(Reader& reader, const std::string& name, std::size_t 
 CalibratedVit import_fqvit(const Safetensors& checkpoint) {
   Reader reader(checkpoint);
   CalibratedVit vit;
+  require_format(reader);
   read_sizes(reader, vit);
   read_metadata(reader, vit);
   if (reader.has("qact_input.quantizer.scale")) vit.input_grid = reader.uniform("qact_input");

@@ -167,7 +167,7 @@ class Run {
     if (!outcome.error.empty()) {
       failed_.push_back(index);
       progress_.clear();
-      std::fprintf(stderr, "intaglio-classify: %s\n", printable(outcome.error).c_str());
+      std::fprintf(stderr, "intaglio-classify: %s\n", terminal_text(outcome.error).c_str());
     } else if (const auto& label = images_[index].label) {
       top1_ += contains(outcome, *label, 1);
       top5_ += contains(outcome, *label, 5);

@@ -22,15 +22,15 @@ class TextReport : public Report {
 
   void image(const InputImage& input, const Outcome& outcome) override {
     if (!outcome.error.empty()) return;  // said on stderr
-    out_ << printable(input.path.string());
+    out_ << terminal_text(input.path.string());
     if (input.label) {
       const bool right = !outcome.top.empty() && outcome.top[0].prediction.index == *input.label;
-      out_ << (right ? "  (right)" : "  (is " + printable(model_.label(*input.label)) + ")");
+      out_ << (right ? "  (right)" : "  (is " + terminal_text(model_.label(*input.label)) + ")");
     }
     out_ << '\n';
     for (const RankedClass& ranked : outcome.top) {
       out_ << format("  %5.1f %%  ", 100 * ranked.probability)
-           << printable(model_.label(ranked.prediction.index)) << '\n';
+           << terminal_text(model_.label(ranked.prediction.index)) << '\n';
     }
   }
   void summary(const Summary& s) override {

@@ -30,18 +30,18 @@ int run_program(const char* name, const std::function<int()>& body) {
   try {
     return body();
   } catch (const Error& e) {
-    std::fprintf(stderr, "%s: %s\n", name, printable(e.what()).c_str());
+    std::fprintf(stderr, "%s: %s\n", name, terminal_text(e.what()).c_str());
     return status_of(e.code());
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "%s: out of memory\n", name);
     return kExitFormat;
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "%s: %s\n", name, printable(e.what()).c_str());
+    std::fprintf(stderr, "%s: %s\n", name, terminal_text(e.what()).c_str());
     return kExitIo;
   }
 }
 
-std::string printable(const std::string& text) {
+std::string terminal_text(const std::string& text) {
   std::string clean = text;
   std::replace_if(
       clean.begin(), clean.end(), [](char c) { return static_cast<unsigned char>(c) < 32 || c == 127; },

@@ -18,7 +18,7 @@ inline constexpr int kExitFormat = 4;      ///< a file is damaged, unsupported o
 int run_program(const char* name, const std::function<int()>& body);
 
 /// Control characters replaced by '?', so that names from outside cannot steer a terminal.
-std::string printable(const std::string& text);
+std::string terminal_text(const std::string& text);
 
 /// A bar with count, rate and time left on stderr; nothing unless stderr is a terminal. Debian 12
 /// packages no C++ library for this.

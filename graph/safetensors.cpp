@@ -7,11 +7,13 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cassert>
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
+#include <system_error>
 
 #include "graph/error.h"
 
@@ -19,258 +21,315 @@ namespace intaglio {
 namespace {
 
 using nlohmann::json;
+using Shape = std::vector<std::size_t>;
+using Tensors = std::map<std::string, TensorView>;
+using Metadata = std::map<std::string, std::string>;
+
+static_assert(std::endian::native == std::endian::little, "the container is little-endian");
 
 constexpr std::size_t kMaxHeaderBytes = 100'000'000;  // of the format
-constexpr std::size_t kMaxRank = 16;
+constexpr std::size_t kMaxRank = 64;                  // of every framework that writes such files
 constexpr std::size_t kDataAlignment = 64;
 constexpr std::size_t kLengthBytes = sizeof(std::uint64_t);
+constexpr std::string_view kMetadataKey = "__metadata__";
 
-struct DTypeInfo {
-  std::string_view name;
-  std::size_t size;
-};
 // In the order of DType.
-constexpr std::array<DTypeInfo, 13> kDTypes = {{{"U8", 1},
-                                                {"I8", 1},
-                                                {"BOOL", 1},
-                                                {"U16", 2},
-                                                {"I16", 2},
-                                                {"F16", 2},
-                                                {"BF16", 2},
-                                                {"U32", 4},
-                                                {"I32", 4},
-                                                {"F32", 4},
-                                                {"U64", 8},
-                                                {"I64", 8},
-                                                {"F64", 8}}};
+constexpr std::array<std::string_view, 13> kDTypeNames = {
+    "U8", "I8", "BOOL", "U16", "I16", "F16", "BF16", "U32", "I32", "F32", "U64", "I64", "F64"};
+constexpr std::array<std::size_t, 13> kDTypeSizes = {1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 8, 8, 8};
 
-const DTypeInfo& info(DType dtype) { return kDTypes[static_cast<std::size_t>(dtype)]; }
-
-/// A name from a file, fit for a message: short, and without control characters.
-std::string shown(std::string_view name) {
-  constexpr std::size_t kLongest = 120;
-  std::string text = "'";
-  for (const char c : name.substr(0, kLongest)) {
-    text += static_cast<unsigned char>(c) < 32 || c == 127 ? '?' : c;
+/// Nothing when the product does not fit.
+std::optional<std::size_t> bytes_of(DType dtype, const Shape& shape) {
+  std::size_t bytes = dtype_size(dtype);
+  for (const std::size_t n : shape) {
+    if (__builtin_mul_overflow(bytes, n, &bytes)) return std::nullopt;
   }
-  return text + (name.size() > kLongest ? "...'" : "'");
+  return bytes;
 }
 
-/// The header's entries as they are written, before any arithmetic on them.
-struct Entry {
-  std::string name;
-  std::optional<std::string> dtype;
-  std::optional<std::vector<std::uint64_t>> shape, offsets;
-};
-
-struct Header {
-  std::vector<Entry> tensors;
-  std::map<std::string, std::string> metadata;
-};
-
-/// Reads the header event by event: nothing is built that the format does not allow, whatever the
-/// nesting or the numbers. Keys of one object must differ.
-class HeaderReader : public nlohmann::json_sax<json> {
+/// Builds tensors and metadata while the header is parsed. Whatever the format does not allow ends
+/// the parse at once, so depth is bounded and memory is a small multiple of the header.
+class HeaderReader {
  public:
-  Header header;
-  std::string problem;
+  HeaderReader(const std::string& file, std::span<const std::byte> data, Tensors& tensors,
+               Metadata& metadata)
+      : file_(file), data_(data), tensors_(tensors), metadata_(metadata) {}
 
-  bool null() override { return unexpected("null"); }
-  bool boolean(bool) override { return unexpected("a boolean"); }
-  bool number_integer(number_integer_t) override { return unexpected("a negative number"); }
-  bool number_float(number_float_t, const string_t&) override { return unexpected("a real number"); }
-  bool binary(binary_t&) override { return unexpected("binary data"); }
-
-  bool number_unsigned(number_unsigned_t value) override {
-    if (array_ == nullptr) return unexpected("a number");
-    if (array_->size() >= kMaxRank) return fail(where() + "more than 16 numbers in a list");
-    array_->push_back(value);
-    return true;
-  }
-  bool string(string_t& text) override {
-    if (place_ == Place::kMetadata) {
-      header.metadata[key_] = std::move(text);
-      return true;
+  // The parser's events. None returns false: they throw.
+  bool null() { unexpected("null"); }
+  bool boolean(bool value) { unexpected(value ? "true" : "false"); }
+  bool number_integer(std::int64_t value) { unexpected(std::to_string(value)); }
+  bool number_float(double, const std::string& text) { unexpected(printable(text)); }
+  bool binary(json::binary_t&) { unexpected("binary data"); }
+  bool number_unsigned(std::uint64_t value) {
+    if (list_ == nullptr) unexpected(std::to_string(value));
+    if (list_->size() == kMaxRank) {
+      fail("expected at most " + std::to_string(kMaxRank) + " integers, found more",
+           ErrorCode::kLimit);
     }
-    if (place_ != Place::kTensor || key_ != "dtype" || array_ != nullptr) return unexpected("a string");
-    header.tensors.back().dtype = std::move(text);
+    list_->push_back(value);
     return true;
   }
-  bool start_object(std::size_t) override {
-    if (place_ == Place::kOutside) {
+  bool string(std::string& text) {
+    if (place_ == Place::kMetadata) {
+      metadata_.emplace(key_, std::move(text));
+    } else if (place_ == Place::kTensor && list_ == nullptr && key_ == "dtype") {
+      dtype_ = parse_dtype(text);
+    } else {
+      unexpected("the string " + printable(text));
+    }
+    return true;
+  }
+  bool start_array(std::size_t) {
+    if (place_ != Place::kTensor || list_ != nullptr || key_ == "dtype") unexpected("a list");
+    list_ = &(key_ == "shape" ? shape_ : data_offsets_).emplace();
+    return true;
+  }
+  bool end_array() {
+    list_ = nullptr;
+    return true;
+  }
+  bool start_object(std::size_t) {
+    if (place_ == Place::kFile) {
       place_ = Place::kTop;
     } else if (place_ == Place::kTop) {
-      place_ = key_ == "__metadata__" ? Place::kMetadata : Place::kTensor;
-      if (place_ == Place::kTensor) header.tensors.push_back({key_, {}, {}, {}});
-      keys_.clear();
+      place_ = name_ == kMetadataKey ? Place::kMetadata : Place::kTensor;
     } else {
-      return unexpected("an object");
+      unexpected("an object");
     }
     return true;
   }
-  bool end_object() override {
-    place_ = place_ == Place::kTop ? Place::kDone : Place::kTop;
+  bool end_object() {
+    if (place_ == Place::kTensor) add_tensor();
+    place_ = Place::kTop;
+    key_.clear();
     return true;
   }
-  bool key(string_t& name) override {
-    auto& keys = place_ == Place::kTop ? top_keys_ : keys_;
-    if (!keys.insert(name).second) return fail(where() + "key " + shown(name) + " occurs twice");
-    if (place_ == Place::kTensor && name != "dtype" && name != "shape" && name != "data_offsets") {
-      return fail(where() + "unknown key " + shown(name));
+  bool key(std::string& key) {
+    (place_ == Place::kTop ? name_ : key_) = std::move(key);
+    if (place_ == Place::kTensor && key_ != "dtype" && key_ != "shape" && key_ != "data_offsets") {
+      fail("expected no key but dtype, shape and data_offsets, found another");
     }
-    key_ = std::move(name);
+    if (is_known()) fail("expected once, found twice");
+    has_metadata_ |= place_ == Place::kTop && name_ == kMetadataKey;
     return true;
   }
-  bool start_array(std::size_t) override {
-    if (place_ != Place::kTensor || array_ != nullptr || key_ == "dtype") return unexpected("a list");
-    Entry& entry = header.tensors.back();
-    array_ = &(key_ == "shape" ? entry.shape : entry.offsets).emplace();
-    return true;
-  }
-  bool end_array() override {
-    array_ = nullptr;
-    return true;
-  }
-  bool parse_error(std::size_t position, const std::string&, const json::exception& e) override {
-    // The exception quotes the input; its text may hold anything.
-    const bool out_of_range = e.id >= 400;
-    return fail("the header is no valid JSON at byte " + std::to_string(position) +
-                (out_of_range ? " (a number out of range)" : ""));
+  bool parse_error(std::size_t position, const std::string&, const json::exception&) {
+    // The exception's own text quotes the file.
+    throw Error(ErrorCode::kFormat, file_ + ": expected valid JSON, found an error at byte " +
+                                        std::to_string(position) + " of the header");
   }
 
  private:
-  enum class Place { kOutside, kTop, kMetadata, kTensor, kDone };
+  enum class Place { kFile, kTop, kMetadata, kTensor };
 
-  std::string where() const {
-    if (place_ == Place::kTensor) return "tensor " + shown(header.tensors.back().name) + ": ";
-    if (place_ == Place::kMetadata) return "__metadata__: ";
-    return "header: ";
+  [[noreturn]] void fail(const std::string& what, ErrorCode code = ErrorCode::kFormat) const {
+    const std::string subject =
+        name_ == kMetadataKey ? std::string(kMetadataKey) : "tensor " + printable(name_);
+    throw Error(
+        code, file_ + ": " + subject + (key_.empty() ? "" : ", " + printable(key_)) + ": " + what);
   }
-  bool unexpected(const char* what) {
-    return fail(where() + what + (key_.empty() ? "" : " as " + shown(key_)) + " is not allowed");
-  }
-  bool fail(std::string text) {
-    problem = std::move(text);
-    return false;
-  }
-
-  Place place_ = Place::kOutside;
-  std::string key_;
-  std::set<std::string> top_keys_, keys_;
-  std::vector<std::uint64_t>* array_ = nullptr;
-};
-
-/// Turns an entry into a view of `data`; errors name file and tensor.
-class EntryChecker {
- public:
-  EntryChecker(const std::string& file, std::span<const std::byte> data) : file_(file), data_(data) {}
-
-  TensorView check(const Entry& entry) const {
-    if (!entry.dtype || !entry.shape || !entry.offsets) {
-      fail(entry, std::string(!entry.dtype ? "dtype" : !entry.shape ? "shape" : "data_offsets") +
-                      " is missing");
-    }
-    TensorView view;
-    view.dtype = dtype_of(entry);
-    std::size_t bytes = dtype_size(view.dtype);
-    for (const std::uint64_t n : *entry.shape) {
-      if (__builtin_mul_overflow(bytes, n, &bytes)) fail(entry, "the shape overflows");
-      view.shape.push_back(n);
-    }
-    const std::vector<std::uint64_t>& at = *entry.offsets;
-    if (at.size() != 2) fail(entry, "data_offsets must be two numbers");
-    if (at[0] > at[1] || at[1] > data_.size()) {
-      fail(entry, "data_offsets [" + std::to_string(at[0]) + ", " + std::to_string(at[1]) +
-                      "] are not within the " + std::to_string(data_.size()) + " bytes of data");
-    }
-    if (at[1] - at[0] != bytes) {
-      fail(entry, "shape and dtype need " + std::to_string(bytes) + " bytes, data_offsets give " +
-                      std::to_string(at[1] - at[0]));
-    }
-    view.bytes = data_.subspan(at[0], bytes);
-    return view;
+  [[noreturn]] void unexpected(const std::string& found) const {
+    const char* expected = "a list of non-negative integers";
+    if (place_ == Place::kTop) expected = "an object";
+    if (place_ == Place::kMetadata || key_ == "dtype") expected = "a string";
+    if (list_ != nullptr) expected = "a non-negative integer";
+    fail(std::string("expected ") + expected + ", found " + found);
   }
 
-  /// No holes, no overlaps, nothing behind the last tensor.
-  void check_cover(const std::vector<Entry>& entries) const {
-    std::vector<const Entry*> order;
-    for (const Entry& entry : entries) order.push_back(&entry);
-    std::sort(order.begin(), order.end(),
-              [](const Entry* x, const Entry* y) { return *x->offsets < *y->offsets; });
-    std::uint64_t end = 0;
-    for (const Entry* entry : order) {
-      const std::uint64_t begin = (*entry->offsets)[0];
-      if (begin != end) {
-        fail(*entry, begin < end ? "its data overlap another tensor's"
-                                 : "a hole of " + std::to_string(begin - end) +
-                                       " bytes lies before its data");
-      }
-      end = (*entry->offsets)[1];
+  /// Whether the current key stood in its object before.
+  bool is_known() const {
+    if (place_ == Place::kMetadata) return metadata_.contains(key_);
+    if (place_ == Place::kTop) {
+      return name_ == kMetadataKey ? has_metadata_ : tensors_.contains(name_);
     }
-    if (end != data_.size()) {
-      throw Error(ErrorCode::kFormat, file_ + ": " + std::to_string(data_.size() - end) +
-                                          " bytes behind the last tensor");
-    }
+    return key_ == "dtype" ? dtype_.has_value()
+                           : (key_ == "shape" ? shape_ : data_offsets_).has_value();
   }
 
- private:
-  [[noreturn]] void fail(const Entry& entry, const std::string& what) const {
-    throw Error(ErrorCode::kFormat, file_ + ": tensor " + shown(entry.name) + ": " + what);
-  }
-  DType dtype_of(const Entry& entry) const {
-    for (std::size_t i = 0; i < kDTypes.size(); ++i) {
-      if (kDTypes[i].name == *entry.dtype) return static_cast<DType>(i);
+  DType parse_dtype(std::string_view name) const {
+    std::string known;
+    for (std::size_t i = 0; i < kDTypeNames.size(); ++i) {
+      if (kDTypeNames[i] == name) return static_cast<DType>(i);
+      known += std::string(kDTypeNames[i]) + (i + 1 < kDTypeNames.size() ? ", " : "");
     }
-    fail(entry, "unknown dtype " + shown(*entry.dtype));
+    fail("expected one of " + known + ", found " + printable(name), ErrorCode::kUnsupported);
+  }
+
+  /// The tensor whose object just ended.
+  void add_tensor() {
+    key_.clear();
+    if (!dtype_) fail("expected a dtype, found none");
+    if (!shape_) fail("expected a shape, found none");
+    if (!data_offsets_) fail("expected data_offsets, found none");
+    TensorView view{*dtype_, std::move(*shape_), {}};
+    const Shape offsets = std::move(*data_offsets_);
+    dtype_.reset();
+    shape_.reset();
+    data_offsets_.reset();
+
+    const std::optional<std::size_t> size = bytes_of(view.dtype, view.shape);
+    if (!size) fail("expected a size of less than 2^64 bytes, found " + describe(view));
+    if (offsets.size() != 2) {
+      fail("expected 2 data_offsets, found " + std::to_string(offsets.size()));
+    }
+    const auto [begin, end] = std::pair(offsets[0], offsets[1]);
+    const std::string found =
+        ", found data_offsets [" + std::to_string(begin) + ", " + std::to_string(end) + "]";
+    if (begin > end || end > data_.size()) {
+      fail("expected data within " + std::to_string(data_.size()) + " bytes" + found);
+    }
+    if (end - begin != *size) {
+      fail("expected " + std::to_string(*size) + " bytes for " + describe(view) + found);
+    }
+    view.bytes = data_.subspan(begin, *size);
+    tensors_.emplace(std::move(name_), std::move(view));
   }
 
   const std::string& file_;
   std::span<const std::byte> data_;
+  Tensors& tensors_;
+  Metadata& metadata_;
+
+  Place place_ = Place::kFile;
+  std::string name_;  // the key in the header
+  std::string key_;   // the key within its object; empty outside
+  bool has_metadata_ = false;
+  std::optional<DType> dtype_;
+  std::optional<Shape> shape_, data_offsets_;
+  Shape* list_ = nullptr;  // the one that is being read
 };
 
-/// The header's text, without the spaces that may follow the JSON.
-std::string_view header_text(std::span<const std::byte> bytes, const std::string& name) {
-  const auto fail = [&](const std::string& what) { throw Error(ErrorCode::kFormat, name + ": " + what); };
-  if (bytes.size() < kLengthBytes) {
-    fail("no safetensors file: " + std::to_string(bytes.size()) + " bytes are too few");
+/// No holes, no overlaps, nothing behind the last tensor.
+void check_cover(const std::string& file, std::span<const std::byte> data, const Tensors& tensors) {
+  std::vector<const Tensors::value_type*> order;
+  order.reserve(tensors.size());
+  for (const auto& tensor : tensors) order.push_back(&tensor);
+  std::sort(order.begin(), order.end(), [](const auto* x, const auto* y) {
+    return std::pair(x->second.bytes.data(), x->second.bytes.size()) <
+           std::pair(y->second.bytes.data(), y->second.bytes.size());
+  });
+  std::size_t end = 0;
+  for (const auto* tensor : order) {
+    const auto begin = static_cast<std::size_t>(tensor->second.bytes.data() - data.data());
+    if (begin != end) {
+      throw Error(ErrorCode::kFormat, file + ": tensor " + printable(tensor->first) +
+                                          ": expected data from byte " + std::to_string(end) +
+                                          " on, found " + (begin < end ? "an overlap" : "a hole") +
+                                          ": they start at " + std::to_string(begin));
+    }
+    end += tensor->second.bytes.size();
   }
+  if (end != data.size()) {
+    throw Error(ErrorCode::kFormat, file + ": expected " + std::to_string(end) +
+                                        " bytes of tensors, found " + std::to_string(data.size()));
+  }
+}
+
+/// What the JSON parser would let pass or be slow at: it takes a NUL for the end of its input, and
+/// collects a number of any length before it judges it.
+void check_text(const std::string& file, std::string_view text) {
+  constexpr std::size_t kLongestNumber = 32;
+  bool in_string = false;
+  std::size_t token = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '"') in_string = !in_string;
+    if (c == '\\' && in_string) ++i;  // what follows ends no string
+    const bool number = (c >= '0' && c <= '9') || c == '.';
+    token = number && !in_string ? token + 1 : 0;
+    if (c == '\0' || token > kLongestNumber) {
+      throw Error(ErrorCode::kFormat, file + ": expected valid JSON, found " +
+                                          (c == '\0' ? "a NUL" : "an endless number") +
+                                          " at byte " + std::to_string(i) + " of the header");
+    }
+  }
+}
+
+struct Sections {
+  std::string_view header;
+  std::span<const std::byte> data;
+};
+
+/// Takes the file apart. The header comes without the spaces that pad it.
+Sections split(const std::string& file, std::span<const std::byte> bytes) {
+  const auto fail = [&](const std::string& expected, const std::string& found) {
+    throw Error(ErrorCode::kFormat,
+                file + ": not a safetensors file: expected " + expected + ", found " + found);
+  };
+  if (bytes.size() < kLengthBytes) fail("at least 8 bytes", std::to_string(bytes.size()));
   std::uint64_t length = 0;
   std::memcpy(&length, bytes.data(), kLengthBytes);
-  if (length > kMaxHeaderBytes) fail("no safetensors file: a header of " + std::to_string(length) + " bytes");
-  if (length > bytes.size() - kLengthBytes) {
-    fail("truncated: the header has " + std::to_string(length) + " bytes, the file holds " +
-         std::to_string(bytes.size() - kLengthBytes) + " of them");
+  const std::span<const std::byte> rest = bytes.subspan(kLengthBytes);
+  if (length > kMaxHeaderBytes) {
+    fail("a header of at most " + std::to_string(kMaxHeaderBytes) + " bytes",
+         std::to_string(length));
   }
-  std::string_view text(reinterpret_cast<const char*>(bytes.data()) + kLengthBytes, length);
-  if (!text.starts_with('{')) fail("no safetensors file: the header does not start with '{'");
-  return text.substr(0, text.find_last_not_of(' ') + 1);
+  if (length > rest.size()) {
+    fail("a header of " + std::to_string(length) + " bytes",
+         "a file that ends " + std::to_string(length - rest.size()) + " bytes before its end");
+  }
+  std::string_view text(reinterpret_cast<const char*>(rest.data()), length);
+  text = text.substr(0, text.find_last_not_of(' ') + 1);
+  if (!text.starts_with('{')) fail("a header that starts with '{'", printable(text.substr(0, 1)));
+  if (!text.ends_with('}'))
+    fail("a header that ends with '}'", printable(text.substr(text.size() - 1)));
+  return {text, rest.subspan(length)};
 }
 
-std::string system_error(const std::filesystem::path& path, const char* what) {
-  return path.string() + ": " + what + ": " + std::strerror(errno);
+/// From errno.
+Error io_error(const std::filesystem::path& path, const char* what) {
+  const std::string reason = std::generic_category().message(errno);
+  return {ErrorCode::kIo, path.string() + ": " + what + ": " + reason};
 }
 
-/// Closes a descriptor when done.
-struct File {
-  int fd;
-  ~File() {
-    if (fd >= 0) ::close(fd);
+/// Owns a file descriptor.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
   }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
 };
 
-void write_all(int fd, std::span<const std::byte> bytes, const std::filesystem::path& path) {
+void write_all(const Descriptor& file, std::span<const std::byte> bytes,
+               const std::filesystem::path& path) {
   while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    const ssize_t written = ::write(file.get(), bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) throw Error(ErrorCode::kIo, system_error(path, "cannot write"));
+    if (written < 0) throw io_error(path, "cannot write");
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }
 }
 
+/// Creates `name`, a new file beside `target`; -1 and errno if it cannot. O_EXCL makes it unique,
+/// whoever else counts. The name owes nothing to the target's, which may be as long as names can
+/// be.
+int create_beside(const std::filesystem::path& target, std::filesystem::path& name) {
+  constexpr int kAttempts = 1000;
+  for (int i = 0; i < kAttempts; ++i) {
+    name = target.parent_path() /
+           (".intaglio-" + std::to_string(::getpid()) + "-" + std::to_string(i) + ".tmp");
+    const int fd = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd >= 0 || errno != EEXIST) return fd;
+  }
+  return -1;
+}
+
 }  // namespace
 
-std::size_t dtype_size(DType dtype) { return info(dtype).size; }
-std::string_view dtype_name(DType dtype) { return info(dtype).name; }
+std::size_t dtype_size(DType dtype) {
+  return kDTypeSizes[static_cast<std::size_t>(dtype)];
+}
+std::string_view dtype_name(DType dtype) {
+  return kDTypeNames[static_cast<std::size_t>(dtype)];
+}
 
 std::string describe(const TensorView& tensor) {
   std::string text(dtype_name(tensor.dtype));
@@ -281,14 +340,29 @@ std::string describe(const TensorView& tensor) {
   return text + "]";
 }
 
+std::string printable(std::string_view text) {
+  constexpr std::size_t kLongest = 120;
+  std::string shown = "'";
+  for (const char c : text.substr(0, kLongest)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 32 && byte < 127) {
+      shown += c;
+    } else {
+      shown += {'\\', 'x', "0123456789abcdef"[byte >> 4], "0123456789abcdef"[byte & 15]};
+    }
+  }
+  return shown + (text.size() > kLongest ? "...'" : "'");
+}
+
 template <typename T>
 std::vector<T> TensorView::to_vector(std::string_view what) const {
   if (dtype != kDTypeOf<T>) {
-    throw Error(ErrorCode::kFormat, "tensor " + shown(what) + ": expected " +
-                                        std::string(dtype_name(kDTypeOf<T>)) + ", found " + describe(*this));
+    throw Error(ErrorCode::kFormat, "tensor " + printable(what) + ": expected " +
+                                        std::string(dtype_name(kDTypeOf<T>)) + ", found " +
+                                        describe(*this));
   }
   std::vector<T> values(elements());
-  if (!values.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
+  if (!values.empty()) std::memcpy(values.data(), bytes.data(), values.size() * sizeof(T));
   return values;
 }
 template std::vector<std::uint8_t> TensorView::to_vector(std::string_view) const;
@@ -300,39 +374,33 @@ template std::vector<std::uint64_t> TensorView::to_vector(std::string_view) cons
 template std::vector<float> TensorView::to_vector(std::string_view) const;
 
 Safetensors Safetensors::open(const std::filesystem::path& path) {
-  // Non-blocking: opening a pipe must not wait for a writer.
-  const File file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  if (file.fd < 0) throw Error(ErrorCode::kIo, system_error(path, "cannot open"));
+  // Non-blocking: opening a pipe must not wait for its writer.
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (file.get() < 0) throw io_error(path, "cannot open");
   struct stat status {};
-  if (::fstat(file.fd, &status) != 0) throw Error(ErrorCode::kIo, system_error(path, "cannot stat"));
-  if (!S_ISREG(status.st_mode)) throw Error(ErrorCode::kIo, path.string() + ": not a regular file");
+  if (::fstat(file.get(), &status) != 0) throw io_error(path, "cannot stat");
+  if (!S_ISREG(status.st_mode)) {
+    throw Error(ErrorCode::kIo, path.string() + ": expected a regular file, found a " +
+                                    (S_ISDIR(status.st_mode) ? "directory" : "pipe or device"));
+  }
+  if (status.st_size == 0) {
+    throw Error(ErrorCode::kIo, path.string() + ": expected a safetensors file, found it empty");
+  }
   const auto size = static_cast<std::size_t>(status.st_size);
-  if (size == 0) throw Error(ErrorCode::kFormat, path.string() + ": the file is empty");
-  void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
-  if (data == MAP_FAILED) throw Error(ErrorCode::kIo, system_error(path, "cannot map"));
-  const std::shared_ptr<const void> owner(data, [size](const void* p) {
-    ::munmap(const_cast<void*>(p), size);  // NOLINT: munmap takes what mmap gave
-  });
-  return parse(owner, {static_cast<const std::byte*>(data), size}, path.string());
+  void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  if (data == MAP_FAILED) throw io_error(path, "cannot map");
+  std::shared_ptr<const void> owner(data, [data, size](const void*) { ::munmap(data, size); });
+  return parse(std::move(owner), {static_cast<const std::byte*>(data), size}, path.string());
 }
 
 Safetensors Safetensors::parse(std::shared_ptr<const void> owner, std::span<const std::byte> bytes,
                                std::string name) {
-  const std::string_view text = header_text(bytes, name);
-  HeaderReader reader;
-  const bool parsed = json::sax_parse(text.begin(), text.end(), &reader);
-  if (!parsed) throw Error(ErrorCode::kFormat, name + ": " + reader.problem);
-
-  std::uint64_t length = 0;
-  std::memcpy(&length, bytes.data(), kLengthBytes);
-  const auto data = bytes.subspan(kLengthBytes + length);
+  const auto [header, data] = split(name, bytes);
+  check_text(name, header);
   Safetensors file;
-  const EntryChecker checker(name, data);
-  for (const Entry& entry : reader.header.tensors) {
-    file.tensors_.emplace(entry.name, checker.check(entry));
-  }
-  checker.check_cover(reader.header.tensors);
-  file.metadata_ = std::move(reader.header.metadata);
+  HeaderReader reader(name, data, file.tensors_, file.metadata_);
+  json::sax_parse(header.begin(), header.end(), &reader);
+  check_cover(name, data, file.tensors_);
   file.name_ = std::move(name);
   file.owner_ = std::move(owner);
   file.bytes_ = bytes;
@@ -346,36 +414,52 @@ const TensorView* Safetensors::find(std::string_view tensor) const {
 
 const TensorView& Safetensors::at(std::string_view tensor) const {
   const TensorView* view = find(tensor);
-  if (view == nullptr) throw Error(ErrorCode::kFormat, name_ + ": tensor " + shown(tensor) + " is missing");
+  if (view == nullptr) {
+    throw Error(ErrorCode::kFormat, name_ + ": tensor " + printable(tensor) + " is missing");
+  }
   return *view;
 }
 
-std::vector<std::byte> serialize_safetensors(const std::map<std::string, TensorView>& tensors,
-                                             const std::map<std::string, std::string>& metadata) {
-  std::vector<std::pair<std::string, const TensorView*>> order;
-  for (const auto& [name, view] : tensors) order.emplace_back(name, &view);
-  std::stable_sort(order.begin(), order.end(), [](const auto& x, const auto& y) {
-    return dtype_size(x.second->dtype) > dtype_size(y.second->dtype);
+std::vector<std::byte> serialize_safetensors(const Tensors& tensors, const Metadata& metadata) {
+  std::vector<const Tensors::value_type*> order;
+  for (const auto& tensor : tensors) order.push_back(&tensor);
+  std::stable_sort(order.begin(), order.end(), [](const auto* x, const auto* y) {
+    return dtype_size(x->second.dtype) > dtype_size(y->second.dtype);
   });
   json header = json::object();
-  if (!metadata.empty()) header["__metadata__"] = metadata;
+  if (!metadata.empty()) header[kMetadataKey] = metadata;
   std::size_t end = 0;
-  for (const auto& [name, view] : order) {
-    header[name] = {{"dtype", std::string(dtype_name(view->dtype))},
-                    {"shape", view->shape},
-                    {"data_offsets", {end, end + view->bytes.size()}}};
-    end += view->bytes.size();
+  for (const auto* tensor : order) {
+    const auto& [name, view] = *tensor;
+    assert(name != kMetadataKey && view.shape.size() <= kMaxRank &&
+           bytes_of(view.dtype, view.shape) == view.bytes.size());
+    header[name] = {{"dtype", dtype_name(view.dtype)},
+                    {"shape", view.shape},
+                    {"data_offsets", {end, end + view.bytes.size()}}};
+    end += view.bytes.size();
   }
-  std::string text = header.dump();
-  const std::size_t padded = (kLengthBytes + text.size() + kDataAlignment - 1) / kDataAlignment * kDataAlignment;
-  text.resize(padded - kLengthBytes, ' ');
-  std::vector<std::byte> bytes(padded + end);
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const json::exception&) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "safetensors header: expected names and metadata in UTF-8, found other bytes");
+  }
+  const std::size_t unpadded = kLengthBytes + text.size();
+  const std::size_t begin = (unpadded + kDataAlignment - 1) / kDataAlignment * kDataAlignment;
+  text.resize(begin - kLengthBytes, ' ');
+  if (text.size() > kMaxHeaderBytes) {
+    throw Error(ErrorCode::kLimit, "safetensors header: expected at most " +
+                                       std::to_string(kMaxHeaderBytes) + " bytes, found " +
+                                       std::to_string(text.size()));
+  }
+  std::vector<std::byte> bytes(begin + end);
   const std::uint64_t length = text.size();
   std::memcpy(bytes.data(), &length, kLengthBytes);
   std::memcpy(bytes.data() + kLengthBytes, text.data(), text.size());
-  std::byte* at = bytes.data() + padded;
-  for (const auto& [name, view] : order) {
-    at = std::copy(view->bytes.begin(), view->bytes.end(), at);
+  auto at = bytes.begin() + static_cast<std::ptrdiff_t>(begin);
+  for (const auto* tensor : order) {
+    at = std::copy(tensor->second.bytes.begin(), tensor->second.bytes.end(), at);
   }
   return bytes;
 }
@@ -383,22 +467,23 @@ std::vector<std::byte> serialize_safetensors(const std::map<std::string, TensorV
 void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes) {
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
-    // A device or a pipe: nothing to protect, and it must not be replaced by a file.
-    const File file{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
-    if (file.fd < 0) throw Error(ErrorCode::kIo, system_error(path, "cannot open"));
-    return write_all(file.fd, bytes, path);
+    // A device or a pipe: nothing to protect, and a rename would put a file in its place.
+    const Descriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
+    if (file.get() < 0) throw io_error(path, "cannot open");
+    return write_all(file, bytes, path);
   }
-  std::string temporary = path.string() + ".XXXXXX";
-  const File file{::mkostemp(temporary.data(), O_CLOEXEC)};
-  if (file.fd < 0) throw Error(ErrorCode::kIo, system_error(path, "cannot create"));
+  // A link stays a link, /dev/stdout too when it leads to a file.
+  std::error_code no_target;
+  std::filesystem::path target = std::filesystem::canonical(path, no_target);
+  if (no_target) target = path;
+  std::filesystem::path temporary;
+  const Descriptor file(create_beside(target, temporary));
+  if (file.get() < 0) throw io_error(path, "cannot create a file beside it");
   try {
-    write_all(file.fd, bytes, path);
-    const mode_t mask = ::umask(0);
-    ::umask(mask);
-    if (::fchmod(file.fd, 0666 & ~mask) != 0 || ::fsync(file.fd) != 0 ||
-        ::rename(temporary.c_str(), path.c_str()) != 0) {
-      throw Error(ErrorCode::kIo, system_error(path, "cannot write"));
-    }
+    write_all(file, bytes, path);
+    // Without it, a crash of the machine may leave the new name with no content.
+    if (::fsync(file.get()) != 0) throw io_error(path, "cannot write");
+    if (::rename(temporary.c_str(), target.c_str()) != 0) throw io_error(path, "cannot replace");
   } catch (...) {
     ::unlink(temporary.c_str());
     throw;

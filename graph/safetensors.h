@@ -1,6 +1,6 @@
 // The safetensors container: an 8-byte little-endian header length, a JSON header, raw tensor data.
-// It holds calibrated checkpoints, .intg models, logits and the reference data of the tests; this is
-// the one validated reader and writer for all of them.
+// It holds calibrated checkpoints, .intg models, logits and the reference data of the tests; this
+// is the one validated reader and writer for all of them.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,9 @@ namespace intaglio {
 
 /// Element types of the container. The integers are those of the runtime; floats occur in
 /// checkpoints only.
-enum class DType : std::uint8_t { kU8, kS8, kBool, kU16, kS16, kF16, kBF16, kU32, kS32, kF32, kU64, kS64, kF64 };
+enum class DType : std::uint8_t {  // clang-format off
+  kU8, kS8, kBool, kU16, kS16, kF16, kBF16, kU32, kS32, kF32, kU64, kS64, kF64
+};  // clang-format on
 
 /// Bytes of one element.
 std::size_t dtype_size(DType dtype);
@@ -26,14 +28,24 @@ std::string_view dtype_name(DType dtype);
 
 /// Maps a C++ type to its DType.
 template <typename T>
-inline constexpr DType kDTypeOf = [] { static_assert(sizeof(T) == 0, "no DType"); return DType::kU8; }();
-template <> inline constexpr DType kDTypeOf<std::uint8_t> = DType::kU8;
-template <> inline constexpr DType kDTypeOf<std::int8_t> = DType::kS8;
-template <> inline constexpr DType kDTypeOf<std::int16_t> = DType::kS16;
-template <> inline constexpr DType kDTypeOf<std::int32_t> = DType::kS32;
-template <> inline constexpr DType kDTypeOf<std::int64_t> = DType::kS64;
-template <> inline constexpr DType kDTypeOf<std::uint64_t> = DType::kU64;
-template <> inline constexpr DType kDTypeOf<float> = DType::kF32;
+inline constexpr DType kDTypeOf = [] {
+  static_assert(sizeof(T) == 0, "no DType");
+  return DType::kU8;
+}();
+template <>
+inline constexpr DType kDTypeOf<std::uint8_t> = DType::kU8;
+template <>
+inline constexpr DType kDTypeOf<std::int8_t> = DType::kS8;
+template <>
+inline constexpr DType kDTypeOf<std::int16_t> = DType::kS16;
+template <>
+inline constexpr DType kDTypeOf<std::int32_t> = DType::kS32;
+template <>
+inline constexpr DType kDTypeOf<std::int64_t> = DType::kS64;
+template <>
+inline constexpr DType kDTypeOf<std::uint64_t> = DType::kU64;
+template <>
+inline constexpr DType kDTypeOf<float> = DType::kF32;
 
 /// One tensor: type, shape and its bytes, row-major, little-endian, of any alignment. A view into
 /// memory owned by somebody else.
@@ -50,13 +62,20 @@ struct TensorView {
 
 /// "F32 [3, 224, 224]", for messages.
 std::string describe(const TensorView& tensor);
+/// Text from a file (a tensor's name), fit for a message and a terminal: in quotes, short,
+/// printable ASCII; other bytes as \xNN.
+std::string printable(std::string_view text);
 
-/// A validated container. Keeps its bytes (a mapped file, or a caller's memory) alive.
+/// A validated container. Keeps its bytes (a mapped file, or a caller's memory) alive. Every rule
+/// of the format holds: no holes or overlaps, each tensor's bytes are what its dtype and shape
+/// need.
 class Safetensors {
  public:
-  /// Maps the file read-only. Throws Error(kIo) or Error(kFormat), naming the path and the place.
+  /// Maps the file read-only; it must not shrink while it is in use. Throws Error(kIo) unless it is
+  /// a regular file with content, and what parse() throws. Never waits for a pipe's writer.
   static Safetensors open(const std::filesystem::path& path);
-  /// Validates `bytes`; `owner` keeps them alive; `name` stands in messages.
+  /// Validates `bytes`; `owner` keeps them alive; `name` stands in messages. Throws Error(kFormat),
+  /// Error(kUnsupported) for a dtype not listed above, or Error(kLimit) for a rank above 64.
   static Safetensors parse(std::shared_ptr<const void> owner, std::span<const std::byte> bytes,
                            std::string name);
 
@@ -82,12 +101,14 @@ class Safetensors {
 
 /// Serializes a container. The data starts at a multiple of 64 bytes; tensors are laid out by
 /// descending element size, then by name, so that each is aligned to its element. The header is
-/// the same for the same content (sorted keys).
+/// the same for the same content (sorted keys). Throws Error(kInvalidArgument) unless names and
+/// metadata are UTF-8, Error(kLimit) when the header exceeds the format's 100 MB.
 std::vector<std::byte> serialize_safetensors(const std::map<std::string, TensorView>& tensors,
                                              const std::map<std::string, std::string>& metadata);
 
 /// Writes `bytes` to a temporary file beside `path`, then renames it: `path` is either the old file
-/// or the whole new one. Throws Error(kIo).
+/// or the whole new one. Links are followed; a device or pipe is written to directly. Throws
+/// Error(kIo), and leaves no temporary file behind.
 void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes);
 
 }  // namespace intaglio

@@ -7,7 +7,7 @@
 //
 // Per call the 256 exponentials are sorted, largest first; rank[d] is the place of e(d). Then
 // e <= T_k iff rank >= R_k, the number of exponentials above T_k, and a row costs one sum, 16
-// divisions by constants, 16 binary searches and 16 byte comparisons per element. A table
+// divisions by constants, 16 short binary searches and 16 byte comparisons per element. A table
 // that falls already, as every exact one does, needs no ranks: rank[d] = d. Tables whose integer
 // pieces do not join smoothly are nearly sorted, which insertion sort likes; the result is exact
 // for any.
@@ -29,10 +29,11 @@ inline constexpr std::size_t kCodeSteps = 16;
 
 struct SortedExponentials {
   std::uint64_t reversed[256];  ///< e(255 - i): row maximum and score then index by a sum
-  std::uint64_t falling[256];   ///< sorted
+  std::uint64_t falling[512];   ///< sorted; zeros behind the 256, which no threshold is below
+  std::uint16_t octave[64];     ///< how many are >= 2^(p+1)
+  std::size_t steps;            ///< of a binary search in the longest octave
   std::uint8_t rank_reversed[256];
-  std::size_t first_step;  ///< of a binary search within the longest octave
-  bool in_order;           ///< rank[d] == d
+  bool in_order;  ///< rank[d] == d
 };
 
 inline void sort_exponentials(const std::uint64_t* e, SortedExponentials& sorted) noexcept {
@@ -40,6 +41,7 @@ inline void sort_exponentials(const std::uint64_t* e, SortedExponentials& sorted
   sorted.in_order = true;
   for (std::size_t d = 0; d < 256; ++d) {
     sorted.reversed[255 - d] = e[d];
+    sorted.falling[256 + d] = 0;
     std::size_t i = d;
     for (; i > 0 && sorted.falling[i - 1] < e[d]; --i) {
       sorted.falling[i] = sorted.falling[i - 1];
@@ -54,23 +56,43 @@ inline void sort_exponentials(const std::uint64_t* e, SortedExponentials& sorted
   }
 }
 
-/// How many of falling[256] are above `threshold`: 0..256. A fixed number of steps without
-/// branches, so that the 16 searches of a row run side by side.
-inline std::size_t count_above(const std::uint64_t* falling, std::uint64_t threshold) noexcept {
+/// Thresholds with highest bit p have the exponentials >= 2^(p+1) above them and none below 2^p:
+/// only the octave between is searched.
+inline void index_octaves(SortedExponentials& sorted) noexcept {
   std::size_t count = 0;
-  for (std::size_t step = 128; step != 0; step /= 2) {
-    count += falling[count + step - 1] > threshold ? step : 0;
+  std::size_t longest = 0;
+  for (std::size_t p = 64; p-- > 0;) {
+    sorted.octave[p] = static_cast<std::uint16_t>(count);
+    const std::size_t before = count;
+    // The lowest octave is that of the thresholds 0 and 1: all that is not zero may be above.
+    const std::uint64_t least = std::uint64_t{1} << p;
+    while (count < 256 && sorted.falling[count] >= least) ++count;
+    longest = count - before > longest ? count - before : longest;
   }
-  return count + (falling[count] > threshold ? 1 : 0);
+  sorted.steps = 0;
+  while ((std::size_t{1} << sorted.steps) <= longest) ++sorted.steps;
+}
+
+/// How many exponentials are above `threshold`: 0..256. The longest octave has fewer than 2^kSteps.
+/// A fixed number of steps without branches, so that the 16 searches of a row run side by side.
+template <std::size_t kSteps>
+inline std::size_t count_above(const SortedExponentials& sorted, std::uint64_t threshold) noexcept {
+  std::size_t count = sorted.octave[63 - __builtin_clzll(threshold | 1)];
+  unroll<kSteps>([&](auto i) INTAGLIO_INLINE {
+    constexpr std::size_t kStep = std::size_t{1} << (kSteps - 1 - i);
+    count += sorted.falling[count + kStep - 1] > threshold ? kStep : 0;
+  });
+  return count;
 }
 
 /// R_k for k = 0..15, as far as a u8 rank can reach them; returns how many.
-inline std::size_t rank_limits(const std::uint64_t* falling, std::uint64_t sum,
+template <std::size_t kSteps>
+inline std::size_t rank_limits(const SortedExponentials& sorted, std::uint64_t sum,
                                std::uint8_t* limits) noexcept {
   const std::uint64_t twice = 2 * sum;
   std::size_t count = 0;
   const auto put = [&](std::size_t k, std::uint64_t threshold) INTAGLIO_INLINE {
-    const std::size_t limit = count_above(falling, threshold);
+    const std::size_t limit = count_above<kSteps>(sorted, threshold);
     limits[k] = static_cast<std::uint8_t>(limit);
     count += limit <= UINT8_MAX;
   };
@@ -132,13 +154,18 @@ void softmax_log2(const SoftmaxParams& params, const std::uint8_t* src, std::siz
                   std::size_t cols, std::uint8_t* dst) noexcept {
   SortedExponentials sorted;
   sort_exponentials(params.exponentials, sorted);
+  index_octaves(sorted);
+  // Models' scales put 3 to 30 exponentials into an octave.
+  const auto find_limits = sorted.steps <= 3   ? rank_limits<3>
+                           : sorted.steps <= 5 ? rank_limits<5>
+                                               : rank_limits<9>;
   for (std::size_t i = 0; i < rows; ++i) {
     const std::uint8_t* scores = src + i * cols;
     std::uint8_t* codes = dst + i * cols;
     const std::uint8_t maximum = row_maximum<V>(scores, cols);
     const std::uint64_t* e = sorted.reversed + (255 - maximum);
     std::uint8_t limits[kCodeSteps];
-    const std::size_t count = rank_limits(sorted.falling, sum_of(e, scores, cols), limits);
+    const std::size_t count = find_limits(sorted, sum_of(e, scores, cols), limits);
     if (sorted.in_order) {
       count_limits<V>(scores, maximum, true, limits, count, cols, codes);
     } else {
