@@ -1,34 +1,12 @@
-// Sessions: the same logits whatever the instruction set, the threads and the batch; no allocation
-// per image; the embedded model's signature.
+// Sessions: the same logits whatever the instruction set, the threads and the batch; the embedded
+// model's signature.
 #include <atomic>
 #include <catch2/catch.hpp>
-#include <cstdlib>
-#include <fstream>
-#include <new>
+#include <cmath>
 #include <thread>
 
-#include "converters/fqvit_import.h"
-#include "converters/lower_vit.h"
-#include "engine/decode_image.h"
-#include "engine/preprocess.h"
 #include "engine/thread_pool.h"
-#include "graph/model_file.h"
 #include "tests/support/models.h"
-#include "tests/support/shared_data.h"
-
-namespace {
-std::atomic<std::size_t> allocations = 0;
-}
-
-// Counts every allocation of this program.
-void* operator new(std::size_t size) {
-  ++allocations;
-  void* p = std::malloc(size == 0 ? 1 : size);
-  if (p == nullptr) throw std::bad_alloc();
-  return p;
-}
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace intaglio::test {
 namespace {
@@ -125,26 +103,6 @@ TEST_CASE("sessions of one model run side by side") {
   }
   for (std::thread& thread : threads) thread.join();
   for (const auto& logits : found) CHECK(logits == expected);
-}
-
-TEST_CASE("a session allocates nothing per image") {
-  const TestModel embedded = embedded_model();
-  const Model model = parse(embedded.bytes);
-  const std::vector<Image> images = test_images(model, 2);
-  const ImageView views[] = {images[0], images[1]};
-  std::vector<std::int32_t> logits(2 * model.classes());
-  ThreadPool pool(2);
-  Session alone(model);
-  Session shared(model, &pool);
-  alone.run(views, logits);
-  shared.run(views, logits);
-  const std::size_t before = allocations;
-  for (int i = 0; i < 10; ++i) {
-    alone.run(views, logits);
-    alone.run(images[0]);
-    shared.run(views, logits);
-  }
-  CHECK(allocations == before);
 }
 
 TEST_CASE("a session refuses what does not fit") {

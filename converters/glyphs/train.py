@@ -87,7 +87,8 @@ def main() -> None:
     average = train(VisionTransformer(), args.train, args)
     metadata = {"config": json.dumps(CONFIG), "training_seed": str(args.seed), "training_seconds": f"{time.time() - start:.0f}"}
     split = np.load(args.train)
-    metadata |= {"drawing_seed": str(split["seed"]), "training_images": str(len(split["labels"])), "training_epochs": f"{args.stop_after} of {args.epochs}"}
+    metadata |= {"drawing_seed": str(split["seed"]), "training_images": str(len(split["labels"]))}
+    metadata["training_epochs"] = f"{args.stop_after} of {args.epochs}"
     for data in args.held_out:
         metadata[f"float_accuracy_{data.stem}"] = f"{accuracy(average, data):.4f}"
         print(f"float accuracy on {data.stem}: {metadata[f'float_accuracy_{data.stem}']}", flush=True)

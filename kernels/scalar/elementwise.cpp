@@ -5,7 +5,7 @@
 // the table's end, segment i = a >> segment_bits and f its remainder:
 //   dst = clamp(((max(h, 0) * multiplier - base[i] - slope[i] * f + 2^(shift-1)) >> shift) + z)
 // Bounds (proven by graph/check from the table): max(h, 0) * multiplier < 2^30, |base + slope * f| <
-// 2^30. The straight pieces and the s16 grid together stay below a tenth of a code on the
+// 2^29. The straight pieces and the s16 grid together stay below a tenth of a code on the
 // grids of real models; the reference applies GELU to the float accumulator.
 //
 // Residual add: see ResidualParams. |a - z| <= 255, |b - z| << 7 <= 32640; the multipliers are

@@ -22,8 +22,8 @@
 namespace intaglio::kernels {
 namespace {
 
-/// Lays out `columns` rows of k as the right operand of scores and returns nothing behind them:
-/// missing columns of the last vector keep what `b` holds, and no one looks at their sums.
+/// Lays out `columns` rows of k as the right operand of scores. The missing columns of the last
+/// vector keep whatever `b` holds: their sums are never stored.
 template <class V>
 inline void pack_keys(const std::uint8_t* k, std::size_t stride, std::size_t columns,
                       std::size_t head_dim, std::int32_t center, std::byte* b) noexcept {
@@ -121,8 +121,8 @@ inline void weigh_codes(const std::uint8_t* codes, std::size_t count, std::int32
   if (count % 2 != 0) dst[count] = 0;
 }
 
-/// P v of the group's columns for `rows` rows; `v` points at the first column. packed: whether the
-/// one chunk there is lies in b already.
+/// P v of the group's columns for `rows` rows; `v` and `dst` point at the first column. With more
+/// than one chunk of tokens, `carry` holds the sums of all rows.
 template <class V>
 void attend_rows(const AttendParams& params, const ColumnGroup<V>& group, const std::uint8_t* codes,
                  std::size_t rows, const std::uint8_t* v, std::size_t tokens, std::size_t v_stride,

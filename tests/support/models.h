@@ -30,7 +30,7 @@ std::vector<Image> sample_images(const Model& model);
 std::uint64_t signature(std::span<const std::int32_t> logits);
 
 /// signature() of the embedded model's logits on sample_images().
-inline constexpr std::uint64_t kEmbeddedSignature = 0xccdddf71c0aba902;
+inline constexpr std::uint64_t kEmbeddedSignature = 0x9c3245915ae862f;
 /// signature() of DeiT-Tiny's logits on the first three reference crops.
 inline constexpr std::uint64_t kDeitTinySignature = 0x6f7982a5f27ebe5;
 
