@@ -30,9 +30,10 @@ std::vector<std::string> read_labels(const std::filesystem::path& path, std::siz
     labels.push_back(line);
   }
   if (labels.size() != classes) {
-    throw Error(ErrorCode::kFormat, path.string() + ": expected " + std::to_string(classes) +
-                                        " labels, one per line, found " +
-                                        (labels.size() > classes ? "more" : std::to_string(labels.size())));
+    throw Error(ErrorCode::kFormat,
+                path.string() + ": expected " + std::to_string(classes) +
+                    " labels, one per line, found " +
+                    (labels.size() > classes ? "more" : std::to_string(labels.size())));
   }
   return labels;
 }
@@ -47,13 +48,16 @@ int run_import(const ImportArguments& arguments) {
   const CalibratedVit vit = import_fqvit(checkpoint);
   std::vector<std::string> labels;
   if (!arguments.labels.empty()) labels = read_labels(arguments.labels, vit.classes);
-  const Graph graph = lower_vit(vit, std::move(labels), {.zero_code = arguments.attention_codes - 1});
+  const Graph graph =
+      lower_vit(vit, std::move(labels), {.zero_code = arguments.attention_codes - 1});
   save_model_file(graph, arguments.model);
   std::size_t bytes = 0;
   for (const Op& op : graph.ops) bytes += constant_bytes(op);
-  std::printf("%s: %zu blocks, %zu channels, %zu heads, %zux%zu pixels, %zu classes, %.2f MB of parameters\n",
-              terminal_text(arguments.model.string()).c_str(), vit.blocks.size(), vit.dim, vit.heads,
-              vit.image_size, vit.image_size, vit.classes, static_cast<double>(bytes) / 1e6);
+  std::printf(
+      "%s: %zu blocks, %zu channels, %zu heads, %zux%zu pixels, %zu classes, %.2f MB of "
+      "parameters\n",
+      terminal_text(arguments.model.string()).c_str(), vit.blocks.size(), vit.dim, vit.heads,
+      vit.image_size, vit.image_size, vit.classes, static_cast<double>(bytes) / 1e6);
   return 0;
 }
 
@@ -68,12 +72,13 @@ int run(int argc, char** argv) {
   CLI::App app{"Makes and shows Intaglio models (.intg)."};
   app.set_version_flag("--version", INTAGLIO_VERSION);
   app.require_subcommand(1);
-  app.footer("Exit status: 0 done, 2 usage, 3 a file cannot be read or written, 4 a file is damaged or "
-             "unsupported.");
+  app.footer(
+      "Exit status: 0 done, 2 usage, 3 a file cannot be read or written, 4 a file is damaged or "
+      "unsupported.");
 
   ImportArguments import;
-  CLI::App* import_command =
-      app.add_subcommand("import", "Turn a calibrated FQ-ViT checkpoint (safetensors) into a model.");
+  CLI::App* import_command = app.add_subcommand(
+      "import", "Turn a calibrated FQ-ViT checkpoint (safetensors) into a model.");
   import_command->add_option("checkpoint", import.checkpoint, "Calibrated checkpoint")->required();
   import_command->add_option("-o,--output", import.model, "Model to write")->required();
   import_command->add_option("--labels", import.labels, "Class names, one per line");

@@ -45,7 +45,8 @@ class Reader {
   std::vector<float> scales(const std::string& module, const Shape& shape) {
     std::vector<float> values = floats(module + ".quantizer.scale", shape);
     for (const float v : values) {
-      if (v < kSmallestScale) fail("tensor '" + module + ".quantizer.scale' must be at least 2^-100");
+      if (v < kSmallestScale)
+        fail("tensor '" + module + ".quantizer.scale' must be at least 2^-100");
     }
     return values;
   }
@@ -56,7 +57,8 @@ class Reader {
       fail("tensor '" + name + "': expected I32 [], found " + describe(view));
     }
     const std::int32_t z = view.to_vector<std::int32_t>(name)[0];
-    if (z < 0 || z > 255) fail("tensor '" + name + "': " + std::to_string(z) + " is not in [0, 255]");
+    if (z < 0 || z > 255)
+      fail("tensor '" + name + "': " + std::to_string(z) + " is not in [0, 255]");
     return z;
   }
   UniformGrid uniform(const std::string& module) {
@@ -191,7 +193,8 @@ void read_sizes(Reader& reader, CalibratedVit& vit) {
   if (side > kMaxImageSide / vit.patch) reader.fail("images above 4096 pixels are not supported");
   vit.image_size = side * vit.patch;
   const Shape& head = reader.tensor("head.weight").shape;
-  if (head.size() != 2 || head[0] == 0) reader.fail("tensor 'head.weight': expected [classes, dim]");
+  if (head.size() != 2 || head[0] == 0)
+    reader.fail("tensor 'head.weight': expected [classes, dim]");
   vit.classes = head[0];
 }
 
@@ -212,7 +215,8 @@ void read_metadata(Reader& reader, CalibratedVit& vit) {
                 " channels; set 'num_heads' in the metadata's config");
   }
   const nlohmann::json size = reader.metadata_json("img_size");
-  if (!size.is_null() && (!size.is_number_unsigned() || size.get<std::size_t>() != vit.image_size)) {
+  if (!size.is_null() &&
+      (!size.is_number_unsigned() || size.get<std::size_t>() != vit.image_size)) {
     reader.fail("metadata 'img_size' is " + size.dump() + ", but 'pos_embed' has the patches of " +
                 std::to_string(vit.image_size) + " pixels");
   }
@@ -235,8 +239,8 @@ void read_metadata(Reader& reader, CalibratedVit& vit) {
                                                                : Interpolation::kBicubic;
 }
 
-/// Conv weight [n, 3, p, p] as a linear layer over (y, x, channel): runs that lie side by side in an
-/// image stay together.
+/// Conv weight [n, 3, p, p] as a linear layer over (y, x, channel): runs that lie side by side in
+/// an image stay together.
 FloatLinear patch_embedding(Reader& reader, std::size_t dim, std::size_t patch) {
   FloatLinear layer =
       reader.linear("patch_embed.proj", dim, patch * patch * 3, {dim, 3, patch, patch});

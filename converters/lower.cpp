@@ -39,7 +39,9 @@ std::int64_t sum_of_row(const std::vector<std::int8_t>& weight, std::size_t row,
 }
 
 /// g(a) = a * Phi(-a): what max(x, 0) - GELU(x) is for a = |x|.
-double gelu_bend(double a) { return a * 0.5 * std::erfc(a / std::numbers::sqrt2); }
+double gelu_bend(double a) {
+  return a * 0.5 * std::erfc(a / std::numbers::sqrt2);
+}
 
 }  // namespace
 
@@ -132,7 +134,8 @@ LayerNormOp lower_layernorm(const FloatNorm& norm, double dst_scale) {
   const FixedPoint fixed = to_fixed_point(gammas, limit_shift(betas, 62));
   std::vector<std::int64_t> bias(dim);
   for (std::size_t c = 0; c < dim; ++c) {
-    bias[c] = with_rounding(std::ldexp(static_cast<long double>(betas[c]), fixed.shift), fixed.shift);
+    bias[c] =
+        with_rounding(std::ldexp(static_cast<long double>(betas[c]), fixed.shift), fixed.shift);
   }
   LayerNormOp op;
   op.multiplier = vector_constant(fixed.multiplier);
@@ -164,18 +167,20 @@ std::vector<std::uint64_t> exponential_table(float scale, std::size_t tokens) {
     const std::int64_t q = x / x0;  // both are <= 0: truncation is floor
     const std::int64_t r = x - q * x0;
     const std::int64_t polynomial = std::max<std::int64_t>(r * (r + b) + c, 0);
-    table[std::size_t(d)] =
-        q <= unit ? std::uint64_t(polynomial) << (unit - q) : std::uint64_t(polynomial) >> (q - unit);
+    table[std::size_t(d)] = q <= unit ? std::uint64_t(polynomial) << (unit - q)
+                                      : std::uint64_t(polynomial) >> (q - unit);
   }
   return table;
 }
 
-AttentionOp lower_attention(UniformGrid qkv, UniformGrid scores, UniformGrid result, std::size_t heads,
-                            std::size_t head_dim, std::size_t tokens, int zero_code) {
+AttentionOp lower_attention(UniformGrid qkv, UniformGrid scores, UniformGrid result,
+                            std::size_t heads, std::size_t head_dim, std::size_t tokens,
+                            int zero_code) {
   const double unit = double{qkv.scale} * qkv.scale / std::sqrt(double(head_dim)) / scores.scale;
   const FixedPoint score = to_fixed_point(std::array{unit});
   // A weight of code c is 2^(15-c) / 2^15.
-  const FixedPoint attend = to_fixed_point(std::array{std::ldexp(qkv.scale / double{result.scale}, -15)});
+  const FixedPoint attend =
+      to_fixed_point(std::array{std::ldexp(qkv.scale / double{result.scale}, -15)});
   AttentionOp op;
   op.heads = static_cast<std::int32_t>(heads);
   op.zero_code = zero_code;

@@ -1,5 +1,5 @@
-// From reals to integers: every factor of a calibrated network becomes a multiplier and a shift, or a
-// table. One function per operation; docs/arithmetic.md derives the formulas.
+// From reals to integers: every factor of a calibrated network becomes a multiplier and a shift, or
+// a table. One function per operation; docs/arithmetic.md derives the formulas.
 #pragma once
 
 #include <cstdint>
@@ -45,8 +45,9 @@ LayerNormOp lower_layernorm(const FloatNorm& norm, double dst_scale);
 std::vector<std::uint64_t> exponential_table(float scale, std::size_t tokens);
 
 /// Scores and P v of one attention layer; src, dst of the op stay unset.
-AttentionOp lower_attention(UniformGrid qkv, UniformGrid scores, UniformGrid result, std::size_t heads,
-                            std::size_t head_dim, std::size_t tokens, int zero_code);
+AttentionOp lower_attention(UniformGrid qkv, UniformGrid scores, UniformGrid result,
+                            std::size_t heads, std::size_t head_dim, std::size_t tokens,
+                            int zero_code);
 
 /// GELU and the scale of the s16 codes it takes; src, dst of the op stay unset.
 struct LoweredGelu {
@@ -55,8 +56,8 @@ struct LoweredGelu {
 };
 LoweredGelu lower_gelu(UniformGrid dst);
 
-/// Multipliers that bring two addends onto a grid 2^shift finer than dst's finest channel, such that
-/// nothing passes 31 bits. b may be a PTF grid.
+/// Multipliers that bring two addends onto a grid 2^shift finer than dst's finest channel, such
+/// that nothing passes 31 bits. b may be a PTF grid.
 struct LoweredSum {
   std::int32_t multiplier_a = 0;
   std::int32_t multiplier_b = 0;

@@ -11,14 +11,21 @@
 namespace intaglio {
 namespace {
 
-Grid to_grid(UniformGrid grid) { return {grid.scale, grid.zero_point, {}}; }
-Grid to_grid(const PtfGrid& grid) { return {grid.scale, grid.zero_point, grid.exponents}; }
-InputGrid input_of(UniformGrid grid) { return {grid.scale, double(grid.zero_point)}; }
+Grid to_grid(UniformGrid grid) {
+  return {grid.scale, grid.zero_point, {}};
+}
+Grid to_grid(const PtfGrid& grid) {
+  return {grid.scale, grid.zero_point, grid.exponents};
+}
+InputGrid input_of(UniformGrid grid) {
+  return {grid.scale, double(grid.zero_point)};
+}
 
 /// Adds operations one after the other; each call returns the value it made.
 class Builder {
  public:
-  Builder(const CalibratedVit& vit, const LoweringOptions& options) : vit_(vit), options_(options) {}
+  Builder(const CalibratedVit& vit, const LoweringOptions& options)
+      : vit_(vit), options_(options) {}
 
   Graph build() {
     graph_.input = add_value("image", DType::kU8, {vit_.image_size, vit_.image_size, 3}, {});
@@ -31,8 +38,8 @@ class Builder {
     // Only the class token is classified.
     SelectRowsOp select;
     select.src = x;
-    const ValueId token = add("class_token", select, "class_token", DType::kU8, {1, vit_.dim},
-                              to_grid(*stream));
+    const ValueId token =
+        add("class_token", select, "class_token", DType::kU8, {1, vit_.dim}, to_grid(*stream));
     const ValueId normed = norm("norm", "qact2", vit_.norm, token, vit_.norm_grid);
     graph_.output = logits(normed);
     return std::move(graph_);
@@ -44,8 +51,8 @@ class Builder {
     return graph_.values.size() - 1;
   }
   template <typename OpT>
-  ValueId add(std::string name, OpT op, std::string value, DType dtype, std::vector<std::size_t> shape,
-              Grid grid) {
+  ValueId add(std::string name, OpT op, std::string value, DType dtype,
+              std::vector<std::size_t> shape, Grid grid) {
     op.dst = add_value(std::move(value), dtype, std::move(shape), std::move(grid));
     graph_.ops.push_back({std::move(name), std::move(op)});
     return graph_.values.size() - 1;
@@ -62,7 +69,8 @@ class Builder {
                ValueId src, UniformGrid dst) {
     LayerNormOp op = lower_layernorm(weights, dst.scale);
     op.src = src;
-    return add(name, std::move(op), value, DType::kU8, {rows(src), weights.gamma.size()}, to_grid(dst));
+    return add(name, std::move(op), value, DType::kU8, {rows(src), weights.gamma.size()},
+               to_grid(dst));
   }
   ValueId residual(const std::string& name, const std::string& value, ValueId a, UniformGrid a_grid,
                    ValueId b, const PtfGrid& b_grid, const PtfGrid& dst) {
@@ -109,7 +117,8 @@ class Builder {
     if (from.scale == to.scale && from.zero_point == to.zero_point) return src;
     std::vector<std::uint8_t> table(256);
     for (int code = 0; code < 256; ++code) {
-      table[std::size_t(code)] = quantize(from.scale * static_cast<float>(code - from.zero_point), to);
+      table[std::size_t(code)] =
+          quantize(from.scale * static_cast<float>(code - from.zero_point), to);
     }
     LookupOp op{src, 0, Constant<std::uint8_t>({256}, std::move(table))};
     return add(value, std::move(op), value, DType::kU8, graph_.values[src].shape, to_grid(to));
@@ -148,7 +157,8 @@ class Builder {
     op.src_multiplier = sum.multiplier_a;
     op.position_multiplier = sum.multiplier_b;
     op.shift = sum.shift;
-    return add("embed", std::move(op), "qact1", DType::kU8, {1 + vit_.patches(), dim}, to_grid(dst));
+    return add("embed", std::move(op), "qact1", DType::kU8, {1 + vit_.patches(), dim},
+               to_grid(dst));
   }
 
   ValueId attention(const std::string& name, const CalibratedBlock& b, ValueId src) {
@@ -171,14 +181,16 @@ class Builder {
                   b.fc2_grid);
   }
 
-  ValueId block(const CalibratedBlock& b, const std::string& name, ValueId x, const PtfGrid& stream) {
+  ValueId block(const CalibratedBlock& b, const std::string& name, ValueId x,
+                const PtfGrid& stream) {
     const ValueId normed = norm(name + "norm1", name + "qact1", b.norm1, x, b.norm1_grid);
     const ValueId qkv = linear(name + "attn.qkv", name + "attn.qact1", b.qkv, normed,
                                input_of(b.norm1_grid), b.qkv_grid);
     const ValueId attended = attention(name, b, qkv);
     const ValueId projected = linear(name + "attn.proj", name + "attn.qact3", b.proj, attended,
                                      input_of(b.attend_grid), b.proj_grid);
-    x = residual(name + "add1", name + "qact2", projected, b.proj_grid, x, stream, b.attention_stream);
+    x = residual(name + "add1", name + "qact2", projected, b.proj_grid, x, stream,
+                 b.attention_stream);
     const ValueId normed2 = norm(name + "norm2", name + "qact3", b.norm2, x, b.norm2_grid);
     const ValueId out = mlp(name, b, normed2);
     return residual(name + "add2", name + "qact4", out, b.fc2_grid, x, b.attention_stream,

@@ -1,5 +1,5 @@
-// A calibrated ViT or DeiT: float parameters and the grids of all its quantizers, as an importer or a
-// calibration makes it and lowering takes it. Names follow the layers; docs/arithmetic.md has the
+// A calibrated ViT or DeiT: float parameters and the grids of all its quantizers, as an importer or
+// a calibration makes it and lowering takes it. Names follow the layers; docs/arithmetic.md has the
 // graph.
 #pragma once
 

@@ -23,7 +23,8 @@ bool has_image_extension(const fs::path& path) {
 std::vector<fs::path> images_below(const fs::path& folder) {
   std::vector<fs::path> paths;
   std::error_code error;
-  auto it = fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied, error);
+  auto it = fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied,
+                                             error);
   for (; !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
     std::error_code ignored;
     if (!it->is_directory(ignored) && has_image_extension(it->path())) paths.push_back(it->path());
@@ -93,7 +94,8 @@ std::vector<InputImage> read_csv(const fs::path& csv, const LabelIndex& labels) 
         if (fields[i] == "label") label_column = i;
       }
       if (!file_column || !label_column) {
-        throw Error(ErrorCode::kFormat, csv.string() + ": the first line must name the columns 'file' and 'label'");
+        throw Error(ErrorCode::kFormat,
+                    csv.string() + ": the first line must name the columns 'file' and 'label'");
       }
       continue;
     }
@@ -103,7 +105,8 @@ std::vector<InputImage> read_csv(const fs::path& csv, const LabelIndex& labels) 
     }
     const auto label = labels.find_index_first(fields[*label_column]);
     if (!label) {
-      throw Error(ErrorCode::kFormat, where + "'" + fields[*label_column] + "' is no class of the model");
+      throw Error(ErrorCode::kFormat,
+                  where + "'" + fields[*label_column] + "' is no class of the model");
     }
     images.push_back({csv.parent_path() / fields[*file_column], label});
   }
@@ -117,7 +120,8 @@ std::vector<InputImage> read_class_folders(const fs::path& root, const LabelInde
     const std::string folder = path.lexically_relative(root).begin()->string();
     const auto label = labels.find(folder);
     if (!label || root / folder == path) {
-      throw Error(ErrorCode::kFormat, path.string() + ": folder '" + folder + "' is no class of the model");
+      throw Error(ErrorCode::kFormat,
+                  path.string() + ": folder '" + folder + "' is no class of the model");
     }
     images.push_back({path, label});
   }
@@ -144,7 +148,8 @@ std::vector<InputImage> list_images(const std::vector<std::string>& arguments) {
   return images;
 }
 
-std::vector<InputImage> list_labelled_images(const fs::path& eval, const std::vector<InputImage>& images,
+std::vector<InputImage> list_labelled_images(const fs::path& eval,
+                                             const std::vector<InputImage>& images,
                                              const Model& model) {
   const LabelIndex labels(model);
   std::error_code ignored;
@@ -157,7 +162,8 @@ std::vector<InputImage> list_labelled_images(const fs::path& eval, const std::ve
   for (InputImage& image : chosen) {
     const auto it = known.find(fs::weakly_canonical(image.path));
     if (it == known.end()) {
-      throw Error(ErrorCode::kInvalidArgument, image.path.string() + ": not listed in " + eval.string());
+      throw Error(ErrorCode::kInvalidArgument,
+                  image.path.string() + ": not listed in " + eval.string());
     }
     image.label = it->second;
   }

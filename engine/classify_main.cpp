@@ -30,7 +30,8 @@ struct Arguments {
   }
 };
 
-/// What one thread needs to classify images; allocates nothing while sizes repeat, but for decoding.
+/// What one thread needs to classify images; allocates nothing while sizes repeat, but for
+/// decoding.
 class Worker {
  public:
   Worker(const Model& model, const Arguments& arguments, Executor* executor)
@@ -81,8 +82,9 @@ bool contains(const Outcome& outcome, std::size_t label, std::size_t k) {
 }
 
 /// Logits of all images in one safetensors file: "logits" s32 [images, classes].
-void write_logits(const Arguments& arguments, const Model& model, const std::vector<InputImage>& images,
-                  const std::vector<std::int32_t>& logits, const std::vector<std::size_t>& failed) {
+void write_logits(const Arguments& arguments, const Model& model,
+                  const std::vector<InputImage>& images, const std::vector<std::int32_t>& logits,
+                  const std::vector<std::size_t>& failed) {
   nlohmann::json paths = nlohmann::json::array();
   for (const InputImage& image : images) paths.push_back(image.path.string());
   const auto text = [](const nlohmann::json& json) {
@@ -90,14 +92,16 @@ void write_logits(const Arguments& arguments, const Model& model, const std::vec
   };
   write_file_atomically(
       arguments.logits,
-      serialize_safetensors({{"logits", TensorView{DType::kS32, {images.size(), model.classes()},
+      serialize_safetensors({{"logits", TensorView{DType::kS32,
+                                                   {images.size(), model.classes()},
                                                    std::as_bytes(std::span(logits))}}},
                             {{"logit_scale", text(model.logit_scale())},
                              {"paths", text(paths)},
                              {"failed", text(failed)}}));
 }
 
-/// Classifies everything, in chunks: results are printed in order, memory does not grow with the list.
+/// Classifies everything, in chunks: results are printed in order, memory does not grow with the
+/// list.
 class Run {
  public:
   Run(const Arguments& arguments, const Model& model, const std::vector<InputImage>& images)
@@ -110,7 +114,8 @@ class Run {
         progress_(images.size(), "images") {
     // One image at a time per thread; a single image is shared by all threads.
     const bool single = images.size() == 1;
-    const std::size_t workers = single ? 1 : std::min(threads_, std::max<std::size_t>(1, images.size()));
+    const std::size_t workers =
+        single ? 1 : std::min(threads_, std::max<std::size_t>(1, images.size()));
     for (std::size_t i = 0; i < workers; ++i) {
       workers_.push_back(
           std::make_unique<Worker>(model, arguments, single && threads_ > 1 ? &pool_ : nullptr));
@@ -131,7 +136,8 @@ class Run {
     summary.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (!arguments_.eval.empty()) {
-      const double read = static_cast<double>(std::max<std::size_t>(1, images_.size() - failed_.size()));
+      const double read =
+          static_cast<double>(std::max<std::size_t>(1, images_.size() - failed_.size()));
       summary.top1 = 100.0 * static_cast<double>(top1_) / read;
       summary.top5 = 100.0 * static_cast<double>(top5_) / read;
     }
@@ -151,7 +157,8 @@ class Run {
     std::atomic<std::size_t> next = 0;
     const auto work = [&](std::size_t worker) {
       for (std::size_t i = next++; i < outcomes.size(); i = next++) {
-        outcomes[i] = workers_[worker]->classify(images_[first + i].path, {rows + i * classes, classes});
+        outcomes[i] =
+            workers_[worker]->classify(images_[first + i].path, {rows + i * classes, classes});
         if (worker == 0) progress_.update(first + i);
       }
     };
@@ -201,8 +208,10 @@ int run(int argc, char** argv) {
   Arguments arguments;
   CLI::App app{"Names what is on images, with integer arithmetic only."};
   app.set_version_flag("--version", INTAGLIO_VERSION);
-  app.footer("Exit status: 0 all images classified, 1 some could not be read, 2 usage, 3 a file cannot be\n"
-             "read or written, 4 the model is damaged or unsupported.");
+  app.footer(
+      "Exit status: 0 all images classified, 1 some could not be read, 2 usage, 3 a file cannot "
+      "be\n"
+      "read or written, 4 the model is damaged or unsupported.");
   app.add_option("model", arguments.model, "Model file (.intg)")->required();
   app.add_option("images", arguments.inputs,
                  "Images (JPEG, PNG, BMP, PPM, PGM), folders (recursive), or - for paths on stdin");
@@ -217,9 +226,11 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   auto* json = app.add_flag("--json", arguments.json, "One JSON object per line");
   app.add_flag("--csv", arguments.csv, "One CSV row per image and class")->excludes(json);
-  app.add_option("--eval", arguments.eval,
-                 "Accuracy: a CSV file with columns file,label, or a folder of class-named folders");
-  app.add_option("--logits", arguments.logits, "Write the integer logits of all images (safetensors)");
+  app.add_option(
+      "--eval", arguments.eval,
+      "Accuracy: a CSV file with columns file,label, or a folder of class-named folders");
+  app.add_option("--logits", arguments.logits,
+                 "Write the integer logits of all images (safetensors)");
   app.add_flag("--ignore-orientation", arguments.ignore_orientation,
                "Do not turn images as their EXIF orientation says");
   try {

@@ -124,9 +124,12 @@ class CsvReport : public Report {
 
 std::unique_ptr<Report> make_report(ReportFormat format, const Model& model, std::ostream& out) {
   switch (format) {
-    case ReportFormat::kJson: return std::make_unique<JsonReport>(model, out);
-    case ReportFormat::kCsv: return std::make_unique<CsvReport>(model, out);
-    case ReportFormat::kText: break;
+    case ReportFormat::kJson:
+      return std::make_unique<JsonReport>(model, out);
+    case ReportFormat::kCsv:
+      return std::make_unique<CsvReport>(model, out);
+    case ReportFormat::kText:
+      break;
   }
   return std::make_unique<TextReport>(model, out);
 }

@@ -8,8 +8,8 @@ namespace {
 std::shared_ptr<const Model::Impl> make_impl(Graph graph, const LoadOptions& options) {
   const Isa isa = options.isa.value_or(kernels::best_isa());
   if (!kernels::cpu_supports(isa)) {
-    throw Error(ErrorCode::kUnsupported, std::string("this CPU cannot run ") + kernels::isa_name(isa) +
-                                             "; the best it has is " +
+    throw Error(ErrorCode::kUnsupported, std::string("this CPU cannot run ") +
+                                             kernels::isa_name(isa) + "; the best it has is " +
                                              kernels::isa_name(kernels::best_isa()));
   }
   return std::make_shared<const Model::Impl>(std::move(graph), kernels::table_of(isa));
@@ -26,12 +26,24 @@ Model Model::parse(std::span<const std::byte> bytes, const std::string& name,
   return Model(make_impl(parse_model(bytes, name), options));
 }
 
-std::size_t Model::height() const { return impl_->graph.values[impl_->graph.input].shape[0]; }
-std::size_t Model::width() const { return impl_->graph.values[impl_->graph.input].shape[1]; }
-std::size_t Model::classes() const { return impl_->graph.values[impl_->graph.output].shape[1]; }
-double Model::logit_scale() const { return impl_->graph.values[impl_->graph.output].grid.scale; }
-const Preprocessing& Model::preprocessing() const { return impl_->graph.preprocessing; }
-Isa Model::isa() const { return impl_->table.isa; }
+std::size_t Model::height() const {
+  return impl_->graph.values[impl_->graph.input].shape[0];
+}
+std::size_t Model::width() const {
+  return impl_->graph.values[impl_->graph.input].shape[1];
+}
+std::size_t Model::classes() const {
+  return impl_->graph.values[impl_->graph.output].shape[1];
+}
+double Model::logit_scale() const {
+  return impl_->graph.values[impl_->graph.output].grid.scale;
+}
+const Preprocessing& Model::preprocessing() const {
+  return impl_->graph.preprocessing;
+}
+Isa Model::isa() const {
+  return impl_->table.isa;
+}
 
 std::string Model::label(std::size_t index) const {
   const auto& labels = impl_->graph.labels;

@@ -9,7 +9,9 @@ namespace {
 
 constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector
 
-std::size_t aligned(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 /// Operands of an operation, as ids.
 struct Uses {
@@ -48,8 +50,8 @@ struct Placement {
   std::size_t offset = 0;
 };
 
-/// Greedy by size: the largest block first, each at the lowest offset where it overlaps no block that
-/// is alive at the same time.
+/// Greedy by size: the largest block first, each at the lowest offset where it overlaps no block
+/// that is alive at the same time.
 std::size_t lay_out(std::vector<Block>& blocks) {
   std::vector<Block*> order;
   for (Block& block : blocks) order.push_back(&block);
@@ -68,9 +70,10 @@ std::size_t lay_out(std::vector<Block>& blocks) {
     }
     block->offset = offset;
     end = std::max(end, offset + block->bytes);
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), block,
-                                   [](const Block* x, const Block* y) { return x->offset < y->offset; }),
-                  block);
+    placed.insert(
+        std::upper_bound(placed.begin(), placed.end(), block,
+                         [](const Block* x, const Block* y) { return x->offset < y->offset; }),
+        block);
   }
   return end;
 }
@@ -108,8 +111,8 @@ Plan make_plan(const Graph& graph, const kernels::KernelTable& table) {
     if (step == nullptr) continue;
     const Uses uses = uses_of(op);
     plan.scratch_bytes = std::max(plan.scratch_bytes, aligned(step->scratch_bytes()));
-    plan.steps.push_back({std::move(step), locate(uses.a), uses.b ? locate(*uses.b) : Location{},
-                          locate(uses.dst)});
+    plan.steps.push_back(
+        {std::move(step), locate(uses.a), uses.b ? locate(*uses.b) : Location{}, locate(uses.dst)});
   }
   return plan;
 }

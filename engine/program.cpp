@@ -14,12 +14,15 @@ namespace {
 
 int status_of(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kInvalidArgument: return kExitUsage;
-    case ErrorCode::kIo: return kExitIo;
+    case ErrorCode::kInvalidArgument:
+      return kExitUsage;
+    case ErrorCode::kIo:
+      return kExitIo;
     case ErrorCode::kFormat:
     case ErrorCode::kIntegrity:
     case ErrorCode::kUnsupported:
-    case ErrorCode::kLimit: break;
+    case ErrorCode::kLimit:
+      break;
   }
   return kExitFormat;
 }
@@ -44,8 +47,8 @@ int run_program(const char* name, const std::function<int()>& body) {
 std::string terminal_text(const std::string& text) {
   std::string clean = text;
   std::replace_if(
-      clean.begin(), clean.end(), [](char c) { return static_cast<unsigned char>(c) < 32 || c == 127; },
-      '?');
+      clean.begin(), clean.end(),
+      [](char c) { return static_cast<unsigned char>(c) < 32 || c == 127; }, '?');
   return clean;
 }
 
@@ -56,7 +59,9 @@ Progress::Progress(std::size_t total, std::string unit)
       start_(std::chrono::steady_clock::now()),
       last_(start_) {}
 
-Progress::~Progress() { clear(); }
+Progress::~Progress() {
+  clear();
+}
 
 void Progress::update(std::size_t done) {
   const auto now = std::chrono::steady_clock::now();

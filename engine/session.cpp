@@ -58,10 +58,13 @@ struct Session::State {
 
   const void* read(const Location& location, ImageView pixels) const {
     switch (location.place) {
-      case Location::Place::kImage: return pixels.data;
-      case Location::Place::kArena: return memory.get() + location.offset;
+      case Location::Place::kImage:
+        return pixels.data;
+      case Location::Place::kArena:
+        return memory.get() + location.offset;
       case Location::Place::kNone:
-      case Location::Place::kLogits: break;  // check(): nothing reads the logits
+      case Location::Place::kLogits:
+        break;  // check(): nothing reads the logits
     }
     return nullptr;
   }
@@ -88,7 +91,9 @@ Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 Session::~Session() = default;
 
-const Model& Session::model() const { return state_->model; }
+const Model& Session::model() const {
+  return state_->model;
+}
 
 std::span<const std::int32_t> Session::run(ImageView pixels) {
   run({&pixels, 1}, state_->logits);
@@ -109,8 +114,8 @@ void Session::run(std::span<const ImageView> images, std::span<std::int32_t> log
         image.stride < 3 * model.width()) {
       throw Error(ErrorCode::kInvalidArgument,
                   "the model takes RGB pixels of " + std::to_string(model.width()) + " x " +
-                      std::to_string(model.height()) + ", not " + std::to_string(image.width) + " x " +
-                      std::to_string(image.height));
+                      std::to_string(model.height()) + ", not " + std::to_string(image.width) +
+                      " x " + std::to_string(image.height));
     }
   }
   for (std::size_t i = 0; i < images.size(); ++i) {

@@ -30,8 +30,12 @@ std::vector<std::uint8_t> exponents_of(const Grid& grid, std::size_t dim) {
   return grid.exponents.empty() ? std::vector<std::uint8_t>(dim, 0) : grid.exponents;
 }
 
-const std::uint8_t* codes(const void* buffer) { return static_cast<const std::uint8_t*>(buffer); }
-std::uint8_t* codes(void* buffer) { return static_cast<std::uint8_t*>(buffer); }
+const std::uint8_t* codes(const void* buffer) {
+  return static_cast<const std::uint8_t*>(buffer);
+}
+std::uint8_t* codes(void* buffer) {
+  return static_cast<std::uint8_t*>(buffer);
+}
 
 class PatchesStep : public Step {
  public:
@@ -41,7 +45,8 @@ class PatchesStep : public Step {
     params_ = {shape[0], shape[1], static_cast<std::size_t>(op.patch), op.table.data()};
   }
   std::size_t units() const noexcept override { return units_; }
-  void run(const Operands& o, std::size_t begin, std::size_t end, std::byte*) const noexcept override {
+  void run(const Operands& o, std::size_t begin, std::size_t end,
+           std::byte*) const noexcept override {
     kernel_(params_, codes(o.a), o.image_stride, begin, end, codes(o.dst));
   }
 
@@ -59,8 +64,10 @@ class LookupStep : public Step {
         rows_(graph.values[op.dst].shape[0]),
         cols_(graph.values[op.dst].shape[1]) {}
   std::size_t units() const noexcept override { return rows_; }
-  void run(const Operands& o, std::size_t begin, std::size_t end, std::byte*) const noexcept override {
-    kernel_(table_, codes(o.a) + begin * cols_, (end - begin) * cols_, codes(o.dst) + begin * cols_);
+  void run(const Operands& o, std::size_t begin, std::size_t end,
+           std::byte*) const noexcept override {
+    kernel_(table_, codes(o.a) + begin * cols_, (end - begin) * cols_,
+            codes(o.dst) + begin * cols_);
   }
 
  private:
@@ -89,7 +96,8 @@ class EmbedStep : public Step {
                .zero_point = dst.grid.zero_point};
   }
   std::size_t units() const noexcept override { return rows_; }
-  void run(const Operands& o, std::size_t begin, std::size_t end, std::byte*) const noexcept override {
+  void run(const Operands& o, std::size_t begin, std::size_t end,
+           std::byte*) const noexcept override {
     std::uint8_t* dst = codes(o.dst);
     if (begin < prefix_rows_) {
       const std::size_t stop = std::min(end, prefix_rows_);
@@ -125,7 +133,8 @@ class LayerNormStep : public Step {
                .zero_point = graph.values[op.dst].grid.zero_point};
   }
   std::size_t units() const noexcept override { return rows_; }
-  void run(const Operands& o, std::size_t begin, std::size_t end, std::byte*) const noexcept override {
+  void run(const Operands& o, std::size_t begin, std::size_t end,
+           std::byte*) const noexcept override {
     const std::size_t at = begin * params_.dim;
     kernel_(params_, codes(o.a) + at, end - begin, codes(o.dst) + at);
   }
@@ -158,7 +167,8 @@ class LinearStep : public Step {
     table.gemm_pack(op.weight.data(), params_.n, params_.k, packed_.data());
   }
   std::size_t units() const noexcept override { return rows_; }
-  void run(const Operands& o, std::size_t begin, std::size_t end, std::byte*) const noexcept override {
+  void run(const Operands& o, std::size_t begin, std::size_t end,
+           std::byte*) const noexcept override {
     std::byte* dst = static_cast<std::byte*>(o.dst) + begin * params_.n * element_bytes_;
     kernel_(params_, codes(o.a) + begin * params_.k, params_.k, end - begin, dst, params_.n);
   }
@@ -183,8 +193,8 @@ class AttentionStep : public Step {
     const std::int32_t zero_src = graph.values[op.src].grid.zero_point;
     scores_ = {zero_src, op.score_multiplier, op.score_shift, op.score_zero_point};
     softmax_ = {op.exponentials.data()};
-    attend_ = {zero_src, static_cast<std::uint8_t>(op.zero_code), op.attend_multiplier, op.attend_shift,
-               graph.values[op.dst].grid.zero_point};
+    attend_ = {zero_src, static_cast<std::uint8_t>(op.zero_code), op.attend_multiplier,
+               op.attend_shift, graph.values[op.dst].grid.zero_point};
   }
   std::size_t units() const noexcept override { return heads_ * blocks_; }
   std::size_t scratch_bytes() const noexcept override { return kRowsPerBlock * tokens_; }
@@ -223,10 +233,11 @@ class GeluStep : public Step {
       : kernel_(table.gelu_table),
         rows_(graph.values[op.dst].shape[0]),
         cols_(graph.values[op.dst].shape[1]),
-        params_{op.multiplier,   op.shift,        op.segment_bits,
+        params_{op.multiplier,  op.shift,        op.segment_bits,
                 op.base.data(), op.slope.data(), graph.values[op.dst].grid.zero_point} {}
   std::size_t units() const noexcept override { return rows_; }
-  void run(const Operands& o, std::size_t begin, std::size_t end, std::byte*) const noexcept override {
+  void run(const Operands& o, std::size_t begin, std::size_t end,
+           std::byte*) const noexcept override {
     kernel_(params_, static_cast<const std::int16_t*>(o.a) + begin * cols_, (end - begin) * cols_,
             codes(o.dst) + begin * cols_);
   }
@@ -257,7 +268,8 @@ class ResidualAddStep : public Step {
                .zero_point = dst.grid.zero_point};
   }
   std::size_t units() const noexcept override { return rows_; }
-  void run(const Operands& o, std::size_t begin, std::size_t end, std::byte*) const noexcept override {
+  void run(const Operands& o, std::size_t begin, std::size_t end,
+           std::byte*) const noexcept override {
     const std::size_t at = begin * params_.dim;
     kernel_(params_, codes(o.a) + at, o.b + at, end - begin, codes(o.dst) + at);
   }
@@ -281,7 +293,9 @@ struct MakeStep {
   std::unique_ptr<Step> operator()(const LinearOp& op) const { return make<LinearStep>(op); }
   std::unique_ptr<Step> operator()(const AttentionOp& op) const { return make<AttentionStep>(op); }
   std::unique_ptr<Step> operator()(const GeluOp& op) const { return make<GeluStep>(op); }
-  std::unique_ptr<Step> operator()(const ResidualAddOp& op) const { return make<ResidualAddStep>(op); }
+  std::unique_ptr<Step> operator()(const ResidualAddOp& op) const {
+    return make<ResidualAddStep>(op);
+  }
   std::unique_ptr<Step> operator()(const SelectRowsOp&) const { return nullptr; }
 
   template <typename StepT, typename OpT>
@@ -292,7 +306,8 @@ struct MakeStep {
 
 }  // namespace
 
-std::unique_ptr<Step> make_step(const Graph& graph, const Op& op, const kernels::KernelTable& table) {
+std::unique_ptr<Step> make_step(const Graph& graph, const Op& op,
+                                const kernels::KernelTable& table) {
   return std::visit(MakeStep{graph, table}, op.params);
 }
 

@@ -1,6 +1,6 @@
-// One operation of a graph, made ready for one instruction set: kernel parameters filled in, weights
-// packed. A step works on explicit buffers, so that the plan lays them out and tests can run an
-// operation alone.
+// One operation of a graph, made ready for one instruction set: kernel parameters filled in,
+// weights packed. A step works on explicit buffers, so that the plan lays them out and tests can
+// run an operation alone.
 #pragma once
 
 #include <cstddef>
@@ -14,14 +14,14 @@ namespace intaglio {
 
 /// Buffers of one execution. Dense, except the image, whose rows are `image_stride` bytes apart.
 struct Operands {
-  const void* a = nullptr;        ///< src, or a of a residual addition
+  const void* a = nullptr;          ///< src, or a of a residual addition
   const std::uint8_t* b = nullptr;  ///< the residual stream
   std::size_t image_stride = 0;
   void* dst = nullptr;
 };
 
-/// An executable operation. Its work is `units()` independent pieces (rows; heads x row blocks), which
-/// any threads may share: the result does not depend on the split.
+/// An executable operation. Its work is `units()` independent pieces (rows; heads x row blocks),
+/// which any threads may share: the result does not depend on the split.
 class Step {
  public:
   virtual ~Step() = default;
@@ -33,8 +33,9 @@ class Step {
                    std::byte* scratch) const noexcept = 0;
 };
 
-/// The step of `op`, or null for an operation that is only a view (select_rows). The graph has passed
-/// check() and outlives the step.
-std::unique_ptr<Step> make_step(const Graph& graph, const Op& op, const kernels::KernelTable& table);
+/// The step of `op`, or null for an operation that is only a view (select_rows). The graph has
+/// passed check() and outlives the step.
+std::unique_ptr<Step> make_step(const Graph& graph, const Op& op,
+                                const kernels::KernelTable& table);
 
 }  // namespace intaglio

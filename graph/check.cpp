@@ -52,7 +52,8 @@ class Checker {
     throw Error(ErrorCode::kFormat, where_ + ": " + what);
   }
   [[noreturn]] void unsupported(const std::string& what) const {
-    throw Error(ErrorCode::kUnsupported, where_ + ": " + what + " is not supported by this version");
+    throw Error(ErrorCode::kUnsupported,
+                where_ + ": " + what + " is not supported by this version");
   }
   void require(bool condition, const char* what) const {
     if (!condition) fail(what);
@@ -60,8 +61,8 @@ class Checker {
   template <typename T>
   void require_range(const char* name, T value, std::int64_t low, std::int64_t high) const {
     if (std::int64_t{value} < low || std::int64_t{value} > high) {
-      fail(std::string(name) + " is " + std::to_string(value) + ", allowed is " + std::to_string(low) +
-           " to " + std::to_string(high));
+      fail(std::string(name) + " is " + std::to_string(value) + ", allowed is " +
+           std::to_string(low) + " to " + std::to_string(high));
     }
   }
   template <typename T>
@@ -79,7 +80,8 @@ class Checker {
 
   void check_value(const Value& value) {
     where_ = "value '" + value.name + "'";
-    require(!value.name.empty() && value.name.size() <= 1024, "the name needs 1 to 1024 characters");
+    require(!value.name.empty() && value.name.size() <= 1024,
+            "the name needs 1 to 1024 characters");
     require(value.dtype == DType::kU8 || value.dtype == DType::kS16 || value.dtype == DType::kS32,
             "activations are u8, s16 or s32");
     require(value.shape.size() == 2 || value.shape.size() == 3, "expected 2 or 3 dimensions");
@@ -153,15 +155,16 @@ class Checker {
   }
   void require_same_shape(const Value& a, const Value& b) const {
     if (a.shape != b.shape) {
-      fail("'" + a.name + "' " + shape_text(a.shape) + " and '" + b.name + "' " + shape_text(b.shape) +
-           " must have one shape");
+      fail("'" + a.name + "' " + shape_text(a.shape) + " and '" + b.name + "' " +
+           shape_text(b.shape) + " must have one shape");
     }
   }
   void require_one_scale(const Value& value) const {
     if (!value.grid.exponents.empty()) fail("'" + value.name + "' must have one scale");
   }
   static int max_exponent(const Grid& grid) {
-    return grid.exponents.empty() ? 0 : *std::max_element(grid.exponents.begin(), grid.exponents.end());
+    return grid.exponents.empty() ? 0
+                                  : *std::max_element(grid.exponents.begin(), grid.exponents.end());
   }
   static std::int64_t max_distance(std::int32_t zero_point) {
     return std::max(zero_point, 255 - zero_point);
@@ -176,7 +179,8 @@ class Checker {
     require_matrix(dst, DType::kU8);
     require_range("patch", op.patch, 1, 1024);
     const auto patch = std::size_t(op.patch);
-    require(src.shape[0] % patch == 0 && src.shape[1] % patch == 0, "the patch must divide the image");
+    require(src.shape[0] % patch == 0 && src.shape[1] % patch == 0,
+            "the patch must divide the image");
     require(dst.shape[0] == src.shape[0] / patch * (src.shape[1] / patch) &&
                 dst.shape[1] == patch * patch * 3,
             "the result must be [patches, patch * patch * 3]");
@@ -246,10 +250,12 @@ class Checker {
   }
 
   /// |operand * multiplier + bias| < 2^63 for |operand| <= largest.
-  void require_product(Wide largest, std::int32_t multiplier, std::int64_t bias, std::size_t c) const {
+  void require_product(Wide largest, std::int32_t multiplier, std::int64_t bias,
+                       std::size_t c) const {
     const Wide product = largest * std::abs(std::int64_t{multiplier});
     const Wide offset = bias < 0 ? -Wide{bias} : Wide{bias};
-    if (product + offset >= kLimit63) fail("channel " + std::to_string(c) + " can overflow 64 bits");
+    if (product + offset >= kLimit63)
+      fail("channel " + std::to_string(c) + " can overflow 64 bits");
   }
 
   void check_op(const LinearOp& op) {
@@ -302,7 +308,8 @@ class Checker {
     require_range("score_zero_point", op.score_zero_point, 0, 255);
     require_range("score_shift", op.score_shift, 1, kMaxShift);
     require_range("attend_shift", op.attend_shift, 1, kMaxShift);
-    // Products: |acc| < 2^24 (see kernels/scalar/attention.cpp), |multiplier| <= 2^31, rounding 2^61.
+    // Products: |acc| < 2^24 (see kernels/scalar/attention.cpp), |multiplier| <= 2^31, rounding
+    // 2^61.
     require_shape("exponentials", op.exponentials, {256});
     require(op.exponentials[0] > 0, "exponentials[0] must be positive");
     const auto view = op.exponentials.view();
@@ -368,6 +375,8 @@ class Checker {
 
 }  // namespace
 
-void check(const Graph& graph) { Checker(graph).run(); }
+void check(const Graph& graph) {
+  Checker(graph).run();
+}
 
 }  // namespace intaglio

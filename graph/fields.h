@@ -1,5 +1,5 @@
-// The fields of every operation, listed once: file reader, file writer, printer and byte counts walk
-// these lists. A visitor has
+// The fields of every operation, listed once: file reader, file writer, printer and byte counts
+// walk these lists. A visitor has
 //   input(name, ValueId)  optional_input(name, std::optional<ValueId>)  output(name, ValueId)
 //   constant(name, Constant<T>)  integer(name, std::int32_t)  real(name, double)
 //   form(name, SoftmaxForm)

@@ -30,16 +30,14 @@ struct ByteCounter {
 }  // namespace
 
 const char* kind_name(const OpParams& params) {
-  return std::visit(Overloaded{[](const PatchesOp&) { return "patches"; },
-                               [](const LookupOp&) { return "lookup"; },
-                               [](const EmbedOp&) { return "embed"; },
-                               [](const LayerNormOp&) { return "layernorm"; },
-                               [](const LinearOp&) { return "linear"; },
-                               [](const AttentionOp&) { return "attention"; },
-                               [](const GeluOp&) { return "gelu"; },
-                               [](const ResidualAddOp&) { return "residual_add"; },
-                               [](const SelectRowsOp&) { return "select_rows"; }},
-                    params);
+  return std::visit(
+      Overloaded{
+          [](const PatchesOp&) { return "patches"; }, [](const LookupOp&) { return "lookup"; },
+          [](const EmbedOp&) { return "embed"; }, [](const LayerNormOp&) { return "layernorm"; },
+          [](const LinearOp&) { return "linear"; }, [](const AttentionOp&) { return "attention"; },
+          [](const GeluOp&) { return "gelu"; }, [](const ResidualAddOp&) { return "residual_add"; },
+          [](const SelectRowsOp&) { return "select_rows"; }},
+      params);
 }
 
 std::size_t multiply_accumulates(const Graph& graph, const Op& op) {

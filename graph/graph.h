@@ -31,7 +31,8 @@ class Constant {
     data_ = *owned;
     owner_ = std::move(owned);
   }
-  Constant(std::vector<std::size_t> shape, std::span<const T> view, std::shared_ptr<const void> owner)
+  Constant(std::vector<std::size_t> shape, std::span<const T> view,
+           std::shared_ptr<const void> owner)
       : shape_(std::move(shape)), data_(view), owner_(std::move(owner)) {}
 
   const std::vector<std::size_t>& shape() const { return shape_; }
@@ -59,7 +60,8 @@ struct Grid {
 using ValueId = std::size_t;
 
 /// An activation: [rows, channels], or [height, width, 3] for the image. u8 everywhere, except s16
-/// before GELU and s32 for logits. A residual stream is u8 with PTF exponents, or s16 with one scale.
+/// before GELU and s32 for logits. A residual stream is u8 with PTF exponents, or s16 with one
+/// scale.
 struct Value {
   std::string name;
   DType dtype = DType::kU8;
@@ -85,8 +87,8 @@ struct LookupOp {
 /// then patches + positions.
 struct EmbedOp {
   ValueId src = 0, dst = 0;
-  Constant<std::uint8_t> prefix;       ///< [prefix rows, dim], codes of dst
-  Constant<std::uint8_t> position;     ///< [patches, dim], codes
+  Constant<std::uint8_t> prefix;    ///< [prefix rows, dim], codes of dst
+  Constant<std::uint8_t> position;  ///< [patches, dim], codes
   std::int32_t position_zero_point = 0;
   std::int32_t src_multiplier = 0;
   std::int32_t position_multiplier = 0;
@@ -101,8 +103,8 @@ struct LayerNormOp {
   std::int32_t shift = 0;
 };
 
-/// A linear layer: u8 [m, k] -> u8, s16 or s32 [m, n]. With `residual`, the accumulators go straight
-/// onto that stream's grid instead of a grid of their own, and dst is the new stream.
+/// A linear layer: u8 [m, k] -> u8, s16 or s32 [m, n]. With `residual`, the accumulators go
+/// straight onto that stream's grid instead of a grid of their own, and dst is the new stream.
 struct LinearOp {
   ValueId src = 0, dst = 0;
   Constant<std::int8_t> weight;       ///< [n, k]
@@ -158,8 +160,8 @@ struct SelectRowsOp {
   std::int32_t first = 0;
 };
 
-using OpParams = std::variant<PatchesOp, LookupOp, EmbedOp, LayerNormOp, LinearOp, AttentionOp, GeluOp,
-                              ResidualAddOp, SelectRowsOp>;
+using OpParams = std::variant<PatchesOp, LookupOp, EmbedOp, LayerNormOp, LinearOp, AttentionOp,
+                              GeluOp, ResidualAddOp, SelectRowsOp>;
 
 /// An operation with the name of the layer it comes from ("blocks.0.attn.qkv").
 struct Op {

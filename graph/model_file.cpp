@@ -21,7 +21,9 @@ using Json = nlohmann::json;
 constexpr std::string_view kChecksumKey = "\"checksum\":\"";
 constexpr std::size_t kChecksumDigits = 32;
 
-[[noreturn]] void fail(const std::string& message) { throw Error(ErrorCode::kFormat, message); }
+[[noreturn]] void fail(const std::string& message) {
+  throw Error(ErrorCode::kFormat, message);
+}
 
 // --- checksum -----------------------------------------------------------------------------------
 
@@ -70,8 +72,8 @@ void verify_checksum(const Safetensors& file) {
   const std::string expected = checksum(file.bytes(), at);
   const std::string found(reinterpret_cast<const char*>(file.bytes().data()) + at, kChecksumDigits);
   if (found != expected) {
-    throw Error(ErrorCode::kIntegrity, file.name() + ": damaged: the content has checksum " + expected +
-                                           ", the header says otherwise");
+    throw Error(ErrorCode::kIntegrity, file.name() + ": damaged: the content has checksum " +
+                                           expected + ", the header says otherwise");
   }
 }
 
@@ -100,9 +102,8 @@ class OpWriter {
   template <typename T>
   void constant(const char* field, const Constant<T>& constant) {
     const bool added = tensors_
-                           .emplace(name_ + "." + field,
-                                    TensorView{kDTypeOf<T>, constant.shape(),
-                                               std::as_bytes(constant.view())})
+                           .emplace(name_ + "." + field, TensorView{kDTypeOf<T>, constant.shape(),
+                                                                    std::as_bytes(constant.view())})
                            .second;
     if (!added) fail("two operations are called '" + name_ + "'");
   }
@@ -179,7 +180,8 @@ class Object {
     const Json& json = get(field);
     if (!json.is_array()) fail(where_ + ": field '" + field + "' must be an array");
     std::vector<T> numbers;
-    for (const Json& item : json) numbers.push_back(static_cast<T>(integer(item, field, low, high)));
+    for (const Json& item : json)
+      numbers.push_back(static_cast<T>(integer(item, field, low, high)));
     return numbers;
   }
   void done() const {
@@ -191,8 +193,9 @@ class Object {
 
  private:
   std::int64_t integer(const Json& json, const char* field, std::int64_t low, std::int64_t high) {
-    const bool fits = json.is_number_unsigned() ? json.get<std::uint64_t>() <= std::uint64_t(INT64_MAX)
-                                                : json.is_number_integer();
+    const bool fits = json.is_number_unsigned()
+                          ? json.get<std::uint64_t>() <= std::uint64_t(INT64_MAX)
+                          : json.is_number_integer();
     if (!fits || json.get<std::int64_t>() < low || json.get<std::int64_t>() > high) {
       fail(where_ + ": field '" + field + "' must be an integer in [" + std::to_string(low) + ", " +
            std::to_string(high) + "]");
@@ -228,14 +231,15 @@ class OpReader {
     const std::string name = op_name_ + "." + field;
     const TensorView& tensor = file_.at(name);
     if (tensor.dtype != kDTypeOf<T>) {
-      fail(file_.name() + ": tensor '" + name + "': expected " + std::string(dtype_name(kDTypeOf<T>)) +
-           ", found " + describe(tensor));
+      fail(file_.name() + ": tensor '" + name + "': expected " +
+           std::string(dtype_name(kDTypeOf<T>)) + ", found " + describe(tensor));
     }
     if (reinterpret_cast<std::uintptr_t>(tensor.bytes.data()) % alignof(T) != 0) {
       fail(file_.name() + ": tensor '" + name + "' is not aligned to its elements");
     }
     used_.insert(name);
-    const std::span<const T> view(reinterpret_cast<const T*>(tensor.bytes.data()), tensor.elements());
+    const std::span<const T> view(reinterpret_cast<const T*>(tensor.bytes.data()),
+                                  tensor.elements());
     constant = Constant<T>(tensor.shape, view, file_.owner());
   }
   void integer(const char* field, std::int32_t& number) {
@@ -281,7 +285,8 @@ Value value_from_json(const Json& json, std::size_t index, const std::string& fi
   if (!known) fail(object.where() + ": dtype '" + dtype + "' is no activation type");
   value.shape = object.integers<std::size_t>("shape", 1, INT32_MAX);
   value.grid.scale = object.real("scale");
-  value.grid.zero_point = static_cast<std::int32_t>(object.integer("zero_point", INT32_MIN, INT32_MAX));
+  value.grid.zero_point =
+      static_cast<std::int32_t>(object.integer("zero_point", INT32_MIN, INT32_MAX));
   if (object.has("exponents")) {
     value.grid.exponents = object.integers<std::uint8_t>("exponents", 0, 255);
   }
@@ -292,7 +297,8 @@ Value value_from_json(const Json& json, std::size_t index, const std::string& fi
 std::array<double, 3> triple(Object& object, const char* field) {
   const Json& json = object.get(field);
   std::array<double, 3> numbers{};
-  if (!json.is_array() || json.size() != 3) fail(object.where() + ": '" + field + "' needs 3 numbers");
+  if (!json.is_array() || json.size() != 3)
+    fail(object.where() + ": '" + field + "' needs 3 numbers");
   for (std::size_t i = 0; i < 3; ++i) {
     if (!json[i].is_number()) fail(object.where() + ": '" + field + "' needs 3 numbers");
     numbers[i] = json[i].get<double>();

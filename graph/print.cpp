@@ -69,10 +69,11 @@ std::string print(const Graph& graph) {
       "input   {} RGB {}x{}; shorter side to {} {}, centre crop\n"
       "output  {} {} logits, one unit = {:.6g}; {}\n",
       in.name, in.shape[0], in.shape[1], p.resize,
-      p.interpolation == Interpolation::kBicubic ? "bicubic" : "bilinear", out.shape[1], short_type(out.dtype),
-      out.grid.scale,
-      graph.labels.empty() ? std::string("no labels")
-                           : fmt::format("labels '{}' to '{}'", graph.labels.front(), graph.labels.back()));
+      p.interpolation == Interpolation::kBicubic ? "bicubic" : "bilinear", out.shape[1],
+      short_type(out.dtype), out.grid.scale,
+      graph.labels.empty()
+          ? std::string("no labels")
+          : fmt::format("labels '{}' to '{}'", graph.labels.front(), graph.labels.back()));
   for (const auto& [key, value] : graph.provenance) text += fmt::format("{:<7} {}\n", key, value);
 
   text += fmt::format("\n{:<24} {:<12} {:<14} {:<30} {:>9} {:>9}\n", "operation", "kind", "result",
@@ -83,9 +84,10 @@ std::string print(const Graph& graph) {
     const Value& dst = *list(graph, op).result;
     macs += multiply_accumulates(graph, op);
     bytes += constant_bytes(op);
-    text += fmt::format("{:<24} {:<12} {:<14} {:<30} {:>9} {:>9}\n", op.name, kind_name(op.params),
-                        shape_text(dst), grid_text(dst.grid), count_text(multiply_accumulates(graph, op)),
-                        count_text(constant_bytes(op)));
+    text +=
+        fmt::format("{:<24} {:<12} {:<14} {:<30} {:>9} {:>9}\n", op.name, kind_name(op.params),
+                    shape_text(dst), grid_text(dst.grid),
+                    count_text(multiply_accumulates(graph, op)), count_text(constant_bytes(op)));
   }
   text += fmt::format("{} operations, {:.3f} GMAC, {:.2f} MB of parameters\n", graph.ops.size(),
                       double(macs) / 1e9, double(bytes) / 1e6);

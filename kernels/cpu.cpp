@@ -24,14 +24,16 @@ std::uint64_t read_xcr0() noexcept {
   return (std::uint64_t{high} << 32) | low;
 }
 
-constexpr bool bit(unsigned word, int index) noexcept { return ((word >> index) & 1u) != 0; }
+constexpr bool bit(unsigned word, int index) noexcept {
+  return ((word >> index) & 1u) != 0;
+}
 
 Isa detect() noexcept {
   const Leaf one = cpuid(1, 0);
   if (!bit(one.ecx, 27)) return Isa::kScalar;  // OSXSAVE
   const std::uint64_t xcr0 = read_xcr0();
-  constexpr std::uint64_t kYmm = 0x6;    // SSE and AVX state
-  constexpr std::uint64_t kZmm = 0xe6;   // and opmask, upper halves, zmm16-31
+  constexpr std::uint64_t kYmm = 0x6;   // SSE and AVX state
+  constexpr std::uint64_t kZmm = 0xe6;  // and opmask, upper halves, zmm16-31
   const Leaf seven = cpuid(7, 0);
   if ((xcr0 & kYmm) != kYmm || !bit(one.ecx, 28) || !bit(seven.ebx, 5)) return Isa::kScalar;
   const bool avx512 = bit(seven.ebx, 16) && bit(seven.ebx, 17) && bit(seven.ebx, 30) &&
@@ -56,9 +58,12 @@ const Tables& tables() noexcept {
 
 const char* isa_name(Isa isa) noexcept {
   switch (isa) {
-    case Isa::kAvx512Vnni: return "avx512_vnni";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kScalar: break;
+    case Isa::kAvx512Vnni:
+      return "avx512_vnni";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kScalar:
+      break;
   }
   return "scalar";
 }
@@ -68,9 +73,13 @@ Isa best_isa() noexcept {
   return best;
 }
 
-bool cpu_supports(Isa isa) noexcept { return isa <= best_isa(); }
+bool cpu_supports(Isa isa) noexcept {
+  return isa <= best_isa();
+}
 
-std::span<const KernelTable* const> all_tables() noexcept { return tables().best_first; }
+std::span<const KernelTable* const> all_tables() noexcept {
+  return tables().best_first;
+}
 
 const KernelTable& table_of(Isa isa) noexcept {
   for (const KernelTable* table : all_tables()) {

@@ -52,7 +52,8 @@ static_assert(rounding_shift_right(-5, 2) == -1);  // -1.25
 // 0.3 as m / 2^s with s = 32, bias 10 in real units, rounding constant included: 0.3 * 7 + 10.
 static_assert(scale_accumulator(7, 1288490189, (std::int64_t{10} << 32) + (std::int64_t{1} << 31),
                                 32) == 12);
-static_assert(clamp_to(-1, 0, 255) == 0 && clamp_to(256, 0, 255) == 255 && clamp_to(7, 0, 255) == 7);
+static_assert(clamp_to(-1, 0, 255) == 0 && clamp_to(256, 0, 255) == 255 &&
+              clamp_to(7, 0, 255) == 7);
 static_assert(integer_sqrt(0) == 0 && integer_sqrt(15) == 3 && integer_sqrt(16) == 4);
 static_assert(integer_sqrt(0xffffffffffffffffULL) == 0xffffffffULL);
 

@@ -53,7 +53,8 @@ struct ScoreParams {
 /// fixed point for d = row maximum - score; the code of an element is its probability's negative
 /// log2, from `zero_code` on its weight is 0.
 struct SoftmaxParams {
-  const std::uint64_t* exponentials = nullptr;  ///< [256]; [0] > 0; see attention.cpp for the bounds
+  const std::uint64_t* exponentials =
+      nullptr;  ///< [256]; [0] > 0; see attention.cpp for the bounds
 };
 
 /// Codes of the log2 softmax: 0..15 weigh 2^-code; kZeroCode weighs nothing.
@@ -71,24 +72,24 @@ struct AttendParams {
 
 /// LayerNorm over a PTF grid (Powers-of-Two Factor: channel c has scale s * 2^exponents[c]).
 struct LayerNormParams {
-  std::size_t dim = 0;                        ///< channels, 1..kMaxNormDim
-  std::int32_t zero_src = 0;                  ///< 0..255
-  const std::uint8_t* exponents = nullptr;    ///< [dim], 0..kMaxExponent
-  const std::int32_t* multiplier = nullptr;   ///< [dim], gamma / dst scale * 2^(shift-22)
-  const std::int64_t* bias = nullptr;         ///< [dim], beta / dst scale * 2^shift + 2^(shift-1)
-  int shift = 1;                              ///< 1..62
-  std::int32_t zero_point = 0;                ///< of dst
+  std::size_t dim = 0;                       ///< channels, 1..kMaxNormDim
+  std::int32_t zero_src = 0;                 ///< 0..255
+  const std::uint8_t* exponents = nullptr;   ///< [dim], 0..kMaxExponent
+  const std::int32_t* multiplier = nullptr;  ///< [dim], gamma / dst scale * 2^(shift-22)
+  const std::int64_t* bias = nullptr;        ///< [dim], beta / dst scale * 2^shift + 2^(shift-1)
+  int shift = 1;                             ///< 1..62
+  std::int32_t zero_point = 0;               ///< of dst
 };
 
 /// GELU of s16 codes h (zero point 0) by gelu(x) = max(x, 0) - |x| Phi(-|x|): a product and a table
 /// of 64 straight pieces over |h|. See elementwise.cpp.
 struct GeluParams {
-  std::int32_t multiplier = 0;           ///< src scale / dst scale * 2^shift, 0..2^15-1
-  int shift = 1;                         ///< 1..30
-  int segment_bits = 0;                  ///< codes of |h| per piece = 2^segment_bits, 0..9
-  const std::int32_t* base = nullptr;    ///< [64], units of 2^-shift dst codes
-  const std::int32_t* slope = nullptr;   ///< [64], the same per code of |h|
-  std::int32_t zero_point = 0;           ///< of dst, 0..255
+  std::int32_t multiplier = 0;          ///< src scale / dst scale * 2^shift, 0..2^15-1
+  int shift = 1;                        ///< 1..30
+  int segment_bits = 0;                 ///< codes of |h| per piece = 2^segment_bits, 0..9
+  const std::int32_t* base = nullptr;   ///< [64], units of 2^-shift dst codes
+  const std::int32_t* slope = nullptr;  ///< [64], the same per code of |h|
+  std::int32_t zero_point = 0;          ///< of dst, 0..255
 };
 
 /// Sum of a (one scale) and b (PTF grid or one scale) onto a PTF grid: dst = clamp(((a - zero_a) *

@@ -47,8 +47,8 @@ struct Distance {
 
 /// Runs one operation on explicit operands; the result has T's type.
 template <typename T>
-std::vector<T> execute(const Graph& graph, const Op& op, const void* a, const std::uint8_t* b = nullptr,
-                       std::size_t image_stride = 0) {
+std::vector<T> execute(const Graph& graph, const Op& op, const void* a,
+                       const std::uint8_t* b = nullptr, std::size_t image_stride = 0) {
   const auto step = make_step(graph, op, kernels::table_of(kernels::best_isa()));
   const auto uses = std::visit([](const auto& params) { return params.dst; }, op.params);
   const auto& shape = graph.values[uses].shape;
@@ -67,7 +67,9 @@ const Op& find_op(const Graph& graph, const std::string& name) {
 }
 
 /// The tap that holds a value; a value of the graph without a tap is computed from those before it.
-const std::string& value_name(const Graph& graph, ValueId id) { return graph.values[id].name; }
+const std::string& value_name(const Graph& graph, ValueId id) {
+  return graph.values[id].name;
+}
 
 class GoldenOps {
  public:
@@ -111,13 +113,15 @@ class GoldenOps {
     const std::string& dst = value_name(m_.graph, linear.dst);
     if (m_.graph.values[linear.dst].dtype != DType::kU8) return;  // fc1 with GELU; head below
     const std::string& src = value_name(m_.graph, linear.src);
-    const auto operand = src == "qact_input" ? std::span<const std::uint8_t>(images_[image])
-                                             : m_.tap(src, image);
-    agreements_["gemm"].add(execute<std::uint8_t>(m_.graph, op, operand.data()), m_.tap(dst, image));
+    const auto operand =
+        src == "qact_input" ? std::span<const std::uint8_t>(images_[image]) : m_.tap(src, image);
+    agreements_["gemm"].add(execute<std::uint8_t>(m_.graph, op, operand.data()),
+                            m_.tap(dst, image));
   }
   void compare(const Op& op, const EmbedOp& embed, std::size_t image) {
     const auto src = m_.tap(value_name(m_.graph, embed.src), image);
-    agreements_["residual"].add(execute<std::uint8_t>(m_.graph, op, src.data()), m_.tap("qact1", image));
+    agreements_["residual"].add(execute<std::uint8_t>(m_.graph, op, src.data()),
+                                m_.tap("qact1", image));
   }
   void compare(const Op& op, const ResidualAddOp& add, std::size_t image) {
     const auto a = m_.tap(value_name(m_.graph, add.a), image);
@@ -152,16 +156,17 @@ class GoldenOps {
       const auto part = [&](std::span<const std::uint8_t> all) {
         return all.subspan(h * map.size(), map.size());
       };
-      table.attention_scores({zero, attention.score_multiplier, attention.score_shift,
-                              attention.score_zero_point},
-                             q, tokens, q + dim, tokens, head_dim, 3 * dim, map.data());
+      table.attention_scores(
+          {zero, attention.score_multiplier, attention.score_shift, attention.score_zero_point}, q,
+          tokens, q + dim, tokens, head_dim, 3 * dim, map.data());
       agreements_["scores"].add(map, part(scores));
-      table.softmax_log2({attention.exponentials.data()}, part(scores).data(), tokens, tokens, map.data());
+      table.softmax_log2({attention.exponentials.data()}, part(scores).data(), tokens, tokens,
+                         map.data());
       agreements_["softmax"].add(map, part(codes));
-      table.attend_log2({zero, 16, attention.attend_multiplier, attention.attend_shift,
-                         dst.grid.zero_point},
-                        part(codes).data(), tokens, q + 2 * dim, tokens, head_dim, 3 * dim,
-                        result.data() + h * head_dim, dim);
+      table.attend_log2(
+          {zero, 16, attention.attend_multiplier, attention.attend_shift, dst.grid.zero_point},
+          part(codes).data(), tokens, q + 2 * dim, tokens, head_dim, 3 * dim,
+          result.data() + h * head_dim, dim);
     }
     agreements_["attend"].add(result, m_.tap(dst.name, image));
   }
@@ -182,8 +187,8 @@ const FloatNorm& norm_of(const CalibratedVit& vit, const std::string& name) {
   return name.ends_with("norm1") ? block.norm1 : block.norm2;
 }
 
-/// LayerNorm of one row of codes in double, by its definition (no integer shortcut): codes, unrounded
-/// and not clamped.
+/// LayerNorm of one row of codes in double, by its definition (no integer shortcut): codes,
+/// unrounded and not clamped.
 std::vector<double> exact_norm(const Grid& src, const Grid& dst, const FloatNorm& norm,
                                std::span<const std::uint8_t> row) {
   std::vector<double> x(row.size());
@@ -231,9 +236,10 @@ TEST_CASE("LayerNorm is no farther from the exact result than the reference") {
     if (norm == nullptr) continue;
     const Value& src = model->graph.values[norm->src];
     const Value& dst = model->graph.values[norm->dst];
-    const std::string tap = src.name == "class_token"
-                                ? "blocks." + std::to_string(model->vit.blocks.size() - 1) + ".qact4"
-                                : src.name;
+    const std::string tap =
+        src.name == "class_token"
+            ? "blocks." + std::to_string(model->vit.blocks.size() - 1) + ".qact4"
+            : src.name;
     Distance ours, theirs;
     for (std::size_t image = 0; image < model->images(); ++image) {
       const auto operand = model->tap(tap, image);
@@ -258,10 +264,11 @@ TEST_CASE("LayerNorm is no farther from the exact result than the reference") {
     CHECK(ours.mean() <= theirs.mean());
     CHECK(ours.worst <= theirs.worst);
   }
-  std::printf("%-24s %-14s %8zu codes, %9.5f %% as exact; from exact: %.4f on average, %.4f at worst; "
-              "reference %.4f, %.4f\n",
-              name.c_str(), "layernorm", all_ours.elements, 100 * rounded.share(), all_ours.mean(),
-              all_ours.worst, all_theirs.mean(), all_theirs.worst);
+  std::printf(
+      "%-24s %-14s %8zu codes, %9.5f %% as exact; from exact: %.4f on average, %.4f at worst; "
+      "reference %.4f, %.4f\n",
+      name.c_str(), "layernorm", all_ours.elements, 100 * rounded.share(), all_ours.mean(),
+      all_ours.worst, all_theirs.mean(), all_theirs.worst);
   CHECK(rounded.largest <= 1);
 }
 
@@ -277,15 +284,16 @@ TEST_CASE("GELU behind fc1 is never more than one code from exact") {
     const auto src = model->tap(prefix + "qact3", 0);
     const auto hidden =
         execute<std::int16_t>(model->graph, find_op(model->graph, prefix + "mlp.fc1"), src.data());
-    const auto found =
-        execute<std::uint8_t>(model->graph, find_op(model->graph, prefix + "mlp.act"), hidden.data());
+    const auto found = execute<std::uint8_t>(
+        model->graph, find_op(model->graph, prefix + "mlp.act"), hidden.data());
     std::vector<std::uint8_t> expected(found.size());
     for (std::size_t at = 0; at < found.size(); ++at) {
       const std::size_t row = at / block.fc1.n;
       const std::size_t n = at % block.fc1.n;
       std::int64_t acc = 0;
       for (std::size_t k = 0; k < block.fc1.k; ++k) {
-        acc += (src[row * block.fc1.k + k] - block.norm2_grid.zero_point) * weight[n * block.fc1.k + k];
+        acc += (src[row * block.fc1.k + k] - block.norm2_grid.zero_point) *
+               weight[n * block.fc1.k + k];
       }
       const double x = double{block.norm2_grid.scale} * block.fc1.weight_scale[n] * double(acc) +
                        block.fc1.bias[n];

@@ -51,7 +51,8 @@ TEST_CASE("DeiT-Tiny classifies photographs as well as the reference") {
   const std::vector<Photo> photos = read_photos(*images);
   REQUIRE(photos.size() == 500);
   const std::size_t classes = model.classes();
-  const auto reference = Safetensors::open(*golden).at("quantized_logits").to_vector<float>("logits");
+  const auto reference =
+      Safetensors::open(*golden).at("quantized_logits").to_vector<float>("logits");
   Session session(model);
   Preprocessor preprocessor(model.preprocessing());
   std::vector<std::uint8_t> pixels(preprocessor.size());
@@ -66,8 +67,10 @@ TEST_CASE("DeiT-Tiny classifies photographs as well as the reference") {
     reference_top1 += theirs == photos[i].label;
     agree += ours == theirs;
   }
-  std::printf("DeiT-Tiny, 500 photos: top-1 %.1f %% (reference %.1f %%), same class as the reference %.1f %%\n",
-              double(top1) / 5, double(reference_top1) / 5, double(agree) / 5);
+  std::printf(
+      "DeiT-Tiny, 500 photos: top-1 %.1f %% (reference %.1f %%), same class as the reference %.1f "
+      "%%\n",
+      double(top1) / 5, double(reference_top1) / 5, double(agree) / 5);
   CHECK(double(top1) / 5 >= double(reference_top1) / 5 - 0.6);
   CHECK(double(agree) / 5 >= 95);
 }

@@ -83,7 +83,8 @@ TEST_CASE("logits do not depend on instruction set, threads or batch") {
     }
     const auto logits =
         session.run(ImageView{padded.data(), tight.width, tight.height, 2 * tight.stride});
-    CHECK(std::equal(logits.begin(), logits.end(), reference.begin() + std::ptrdiff_t(i * logits.size())));
+    CHECK(std::equal(logits.begin(), logits.end(),
+                     reference.begin() + std::ptrdiff_t(i * logits.size())));
   }
 }
 
@@ -114,7 +115,8 @@ TEST_CASE("a session refuses what does not fit") {
   CHECK_THROWS_AS(session.run(ImageView{}), Error);
   const Image right(static_cast<int>(model.width()), static_cast<int>(model.height()));
   const ImageView view = right;
-  CHECK_THROWS_AS(session.run(ImageView{view.data, view.width, view.height, view.stride - 1}), Error);
+  CHECK_THROWS_AS(session.run(ImageView{view.data, view.width, view.height, view.stride - 1}),
+                  Error);
   std::vector<std::int32_t> logits(model.classes() + 1);
   CHECK_THROWS_WITH(session.run({&view, 1}, logits), Catch::Contains("room for 1 x 32"));
 }
@@ -148,8 +150,9 @@ TEST_CASE("the thread pool runs each piece once") {
   CHECK(available_cpus() >= 1);
 }
 
-// The logits of the embedded model on its first sample images, as one number. A change of any kernel,
-// of lowering, of decoding or of resizing that alters a result alters it; then the log says so.
+// The logits of the embedded model on its first sample images, as one number. A change of any
+// kernel, of lowering, of decoding or of resizing that alters a result alters it; then the log says
+// so.
 TEST_CASE("signature of the embedded model") {
   const TestModel embedded = embedded_model();
   const Model model = parse(embedded.bytes);

@@ -14,8 +14,8 @@
 // from the table and the number of tokens.
 //
 // P v with BitShift: sum_j (v_j - z) << (15 - c_j). From the thresholds, 2^-c < 1.5 e / S, so the
-// weights of a row sum to less than 1.5 * 2^15 and |sum| < 255 * 1.5 * 2^15 < 2^24 for any number of
-// tokens.
+// weights of a row sum to less than 1.5 * 2^15 and |sum| < 255 * 1.5 * 2^15 < 2^24 for any number
+// of tokens.
 #include "kernels/fixed_point.h"
 #include "kernels/scalar/scalar.h"
 

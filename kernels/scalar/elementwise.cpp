@@ -1,12 +1,12 @@
 // GELU, residual add, pixels to patches, table lookup.
 //
 // GELU(x) = max(x, 0) - g(|x|) with g(a) = a * Phi(-a): even in x, at most 0.17, and nothing beyond
-// a few units, so a short table over |x| serves both signs. With h the s16 code of x, a = |h| cut to
-// the table's end, segment i = a >> segment_bits and f its remainder:
+// a few units, so a short table over |x| serves both signs. With h the s16 code of x, a = |h| cut
+// to the table's end, segment i = a >> segment_bits and f its remainder:
 //   dst = clamp(((max(h, 0) * multiplier - base[i] - slope[i] * f + 2^(shift-1)) >> shift) + z)
-// Bounds (proven by graph/check from the table): max(h, 0) * multiplier < 2^30, |base + slope * f| <
-// 2^29. The straight pieces and the s16 grid together stay below a tenth of a code on the
-// grids of real models; the reference applies GELU to the float accumulator.
+// Bounds (proven by graph/check from the table): max(h, 0) * multiplier < 2^30, |base + slope * f|
+// < 2^29. The straight pieces and the s16 grid together stay below a tenth of a code on the grids
+// of real models; the reference applies GELU to the float accumulator.
 //
 // Residual add: see ResidualParams. |a - z| <= 255, |b - z| << 7 <= 32640; the multipliers are
 // bounded so that both products and the rounding constant sum below 2^31.

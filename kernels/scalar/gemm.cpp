@@ -5,8 +5,8 @@
 //
 // Ranges: |acc| <= 255 * 128 * k < 2^31 for k <= 65536. The product has at most 62 bits and a sign;
 // graph/check proves from the weights themselves that adding bias stays below 2^63.
-// Rounding: once, half up (fixed_point.h). The reference (FQ-ViT) rounds the same real value half to
-// even in float32; the two differ on ties and where float32 itself rounds.
+// Rounding: once, half up (fixed_point.h). The reference (FQ-ViT) rounds the same real value half
+// to even in float32; the two differ on ties and where float32 itself rounds.
 #include <cstring>
 
 #include "kernels/fixed_point.h"
@@ -39,9 +39,12 @@ void store(OutputType type, void* dst, std::size_t index, std::int64_t value) no
 
 }  // namespace
 
-std::size_t gemm_packed_bytes(std::size_t n, std::size_t k) noexcept { return n * k; }
+std::size_t gemm_packed_bytes(std::size_t n, std::size_t k) noexcept {
+  return n * k;
+}
 
-void gemm_pack(const std::int8_t* weight, std::size_t n, std::size_t k, std::byte* packed) noexcept {
+void gemm_pack(const std::int8_t* weight, std::size_t n, std::size_t k,
+               std::byte* packed) noexcept {
   std::memcpy(packed, weight, n * k);
 }
 

@@ -6,13 +6,14 @@
 //   S1 = sum a            |S1| <= 2^15 * 255 * 2^7           < 2^30
 //   S2 = sum a^2                 <= 2^15 * (255 * 2^7)^2     < 2^45
 //   v  = C * S2 - S1^2           <  C^2 * 2^30              <= 2^60   (sigma = sqrt(v) / C)
-//   D_c = C * a_c - S1    |D_c| <= C * 255 * 2^7             < 2^30   (the widest a differ by 255 << 7)
-//   x_c = D_c / sqrt(v), |x_c| <= sqrt(C - 1) < 2^7.5: what a float LayerNorm computes, without eps.
+//   D_c = C * a_c - S1    |D_c| <= C * 255 * 2^7             < 2^30   (the widest a differ by 255
+//   << 7) x_c = D_c / sqrt(v), |x_c| <= sqrt(C - 1) < 2^7.5: what a float LayerNorm computes,
+//   without eps.
 //
-// Reciprocal of the root: v is shifted left by an even 2e into [2^60, 2^62), its integer root r then
-// has 31 bits, R = floor(2^61 / r) (at most 2^31, taken as 2^31 - 1), and 1 / sqrt(v) = R * 2^e /
-// 2^61 within 2^-29 of itself. u_c = floor(D_c * R / 2^(39-e)) is x_c with 22 fractional bits, in
-// s32; |D_c * R| < 2^61.
+// Reciprocal of the root: v is shifted left by an even 2e into [2^60, 2^62), its integer root r
+// then has 31 bits, R = floor(2^61 / r) (at most 2^31, taken as 2^31 - 1), and 1 / sqrt(v) = R *
+// 2^e / 2^61 within 2^-29 of itself. u_c = floor(D_c * R / 2^(39-e)) is x_c with 22 fractional
+// bits, in s32; |D_c * R| < 2^61.
 //   y_c = clamp(((u_c * multiplier_c + bias_c) >> shift) + zero_point)
 //
 // A row with v = 0 (all channels at the mean) has D = 0 and gives beta. The reference divides by

@@ -10,7 +10,8 @@ std::span<const std::uint8_t> GoldenModel::tap(const std::string& tap, std::size
   const TensorView& tensor = taps.at(tap);
   const std::size_t per_image = tensor.elements() / tensor.shape[0];
   const std::size_t index = tensor.shape[0] == 1 ? 0 : image;
-  return {reinterpret_cast<const std::uint8_t*>(tensor.bytes.data()) + index * per_image, per_image};
+  return {reinterpret_cast<const std::uint8_t*>(tensor.bytes.data()) + index * per_image,
+          per_image};
 }
 
 std::vector<std::string> golden_model_names() {

@@ -28,7 +28,8 @@ std::vector<std::string> read_lines(const fs::path& path) {
   return lines;
 }
 
-TestModel import_model(std::string name, const fs::path& checkpoint, std::vector<std::string> labels) {
+TestModel import_model(std::string name, const fs::path& checkpoint,
+                       std::vector<std::string> labels) {
   const Graph graph = lower_vit(import_fqvit(Safetensors::open(checkpoint)), std::move(labels));
   return {std::move(name), serialize_model(graph)};
 }
@@ -55,11 +56,21 @@ std::vector<Image> test_images(const Model& model, std::size_t count) {
     Image image(static_cast<int>(model.width()), static_cast<int>(model.height()));
     for (std::size_t at = 0; at < image.pixels.size(); ++at) {
       switch (i % 5) {
-        case 0: image.pixels[at] = static_cast<std::uint8_t>(random()); break;
-        case 1: image.pixels[at] = 0; break;
-        case 2: image.pixels[at] = 255; break;
-        case 3: image.pixels[at] = static_cast<std::uint8_t>(at * 255 / image.pixels.size()); break;
-        default: image.pixels[at] = (random() & 1) != 0 ? 255 : 0; break;
+        case 0:
+          image.pixels[at] = static_cast<std::uint8_t>(random());
+          break;
+        case 1:
+          image.pixels[at] = 0;
+          break;
+        case 2:
+          image.pixels[at] = 255;
+          break;
+        case 3:
+          image.pixels[at] = static_cast<std::uint8_t>(at * 255 / image.pixels.size());
+          break;
+        default:
+          image.pixels[at] = (random() & 1) != 0 ? 255 : 0;
+          break;
       }
     }
     images.push_back(std::move(image));
