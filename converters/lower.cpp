@@ -6,11 +6,11 @@
 #include <numbers>
 
 #include "graph/error.h"
+#include "kernels/fixed_point.h"
 
 namespace intaglio {
 namespace {
 
-constexpr int kNormFraction = 22;  // fractional bits of a normalized channel, see layernorm.cpp
 constexpr int kGeluPieces = 64;
 
 template <typename T>
@@ -128,7 +128,7 @@ LayerNormOp lower_layernorm(const FloatNorm& norm, double dst_scale) {
   std::vector<double> gammas(dim);
   std::vector<double> betas(dim);
   for (std::size_t c = 0; c < dim; ++c) {
-    gammas[c] = std::ldexp(norm.gamma[c] / dst_scale, -kNormFraction);
+    gammas[c] = std::ldexp(norm.gamma[c] / dst_scale, -kernels::kNormFractionBits);
     betas[c] = norm.beta[c] / dst_scale;
   }
   const FixedPoint fixed = to_fixed_point(gammas, limit_shift(betas, 62));

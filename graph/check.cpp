@@ -9,13 +9,15 @@
 namespace intaglio {
 namespace {
 
-// What the kernels allow; kernels.h has the same figures with their proofs, and a test compares.
-constexpr std::size_t kMaxDepth = 65536;
-constexpr std::size_t kMaxHeadDim = 256;
-constexpr std::size_t kMaxNormDim = 32768;
-constexpr int kMaxExponent = 7;
-constexpr int kMaxShift = 62;
-constexpr int kNormFraction = 22;  // fractional bits of a normalized channel
+using kernels::kMaxExponent;
+using kernels::kMaxGemmDepth;
+using kernels::kMaxHeadDim;
+using kernels::kMaxNormDim;
+using kernels::kMaxShift;
+using kernels::kNormFractionBits;
+
+// Far more than any network of today; planning is quadratic in it.
+constexpr std::size_t kMaxOperations = 10'000;
 
 using Wide = __int128;
 constexpr Wide kLimit63 = Wide{1} << 63;
@@ -33,6 +35,10 @@ class Checker {
 
   void run() {
     if (graph_.values.empty() || graph_.ops.empty()) fail("the graph is empty");
+    if (graph_.ops.size() > kMaxOperations) {
+      throw Error(ErrorCode::kLimit,
+                  "the graph has more than " + std::to_string(kMaxOperations) + " operations");
+    }
     for (const Value& value : graph_.values) check_value(value);
     check_ends();
     made_[graph_.input] = true;
@@ -245,7 +251,7 @@ class Checker {
     require_shape("bias", op.bias, {dim});
     require_range("shift", op.shift, 1, kMaxShift);
     // |x_c| <= sqrt(dim - 1), and floor adds at most one unit.
-    const Wide largest = (Wide{kernels::integer_sqrt(dim) + 1} << kNormFraction) + 1;
+    const Wide largest = (Wide{kernels::integer_sqrt(dim) + 1} << kNormFractionBits) + 1;
     for (std::size_t c = 0; c < dim; ++c) require_product(largest, op.multiplier[c], op.bias[c], c);
   }
 
@@ -269,7 +275,7 @@ class Checker {
     const std::size_t n = dst.shape[1];
     const std::size_t k = src.shape[1];
     require(dst.shape[0] == src.shape[0], "operand and result must have the same rows");
-    require(k <= kMaxDepth, "too many input channels");
+    require(k <= kMaxGemmDepth, "too many input channels");
     require_shape("weight", op.weight, {n, k});
     require_shape("multiplier", op.multiplier, {n});
     require_shape("bias", op.bias, {n});

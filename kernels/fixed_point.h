@@ -9,9 +9,18 @@
 // arithmetic shift (floor) round half up.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace intaglio::kernels {
+
+// The sizes for which the kernels' overflow proofs hold. graph/check refuses larger ones.
+inline constexpr std::size_t kMaxGemmDepth = 65536;  // 255 * 128 * 2^16 < 2^31
+inline constexpr std::size_t kMaxHeadDim = 256;      // 255 * 255 * 2^8 < 2^24
+inline constexpr std::size_t kMaxNormDim = 32768;    // see scalar/layernorm.cpp
+inline constexpr int kMaxExponent = 7;               // powers of two of a PTF grid: 0..7
+inline constexpr int kMaxShift = 62;
+inline constexpr int kNormFractionBits = 22;  // of a normalized channel, before gamma
 
 /// Arithmetic shift right that rounds half up: floor(value / 2^shift + 1/2). 1 <= shift <= 62;
 /// value + 2^(shift-1) must not overflow.

@@ -14,14 +14,9 @@
 #include <span>
 
 #include "kernels/cpu.h"
+#include "kernels/fixed_point.h"
 
 namespace intaglio::kernels {
-
-/// Longest inner products and rows the overflow proofs below allow.
-inline constexpr std::size_t kMaxGemmDepth = 65536;  // 255 * 128 * 2^16 < 2^31
-inline constexpr std::size_t kMaxHeadDim = 256;      // 255 * 255 * 2^8 < 2^24
-inline constexpr std::size_t kMaxNormDim = 32768;    // see layernorm.cpp
-inline constexpr int kMaxExponent = 7;               // powers of two of a PTF grid: 0..7
 
 /// What a GEMM writes.
 enum class OutputType : std::uint8_t { kU8, kS16, kS32 };

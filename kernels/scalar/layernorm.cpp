@@ -38,7 +38,7 @@ ReciprocalRoot reciprocal_sqrt(std::uint64_t v) noexcept {
   const int e = (std::countl_zero(v) - 2) / 2;  // v < 2^60, so at least one
   const std::uint64_t root = integer_sqrt(v << (2 * e));
   const auto mantissa = static_cast<std::int64_t>((std::uint64_t{1} << 61) / root);
-  return {mantissa > INT32_MAX ? INT32_MAX : mantissa, 39 - e};
+  return {mantissa > INT32_MAX ? INT32_MAX : mantissa, 61 - kNormFractionBits - e};
 }
 
 }  // namespace
