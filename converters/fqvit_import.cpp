@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 
 #include "graph/check.h"
@@ -24,7 +26,15 @@ class Reader {
   [[noreturn]] void fail(const std::string& what) const {
     throw Error(ErrorCode::kFormat, file_.name() + ": " + what);
   }
+  [[noreturn]] void unsupported(const std::string& what) const {
+    throw Error(ErrorCode::kUnsupported, file_.name() + ": " + what);
+  }
   bool has(const std::string& name) const { return file_.find(name) != nullptr; }
+  /// Whether any tensor's name starts like this.
+  bool has_any(const std::string& prefix) const {
+    const auto it = file_.tensors().lower_bound(prefix);
+    return it != file_.tensors().end() && it->first.starts_with(prefix);
+  }
   const TensorView& tensor(const std::string& name) {
     read_.insert(name);
     return file_.at(name);
@@ -85,20 +95,24 @@ class Reader {
   FloatNorm norm(const std::string& module, std::size_t dim) {
     return {floats(module + ".weight", {dim}), floats(module + ".bias", {dim})};
   }
-  FloatLinear linear(const std::string& module, std::size_t n, std::size_t k, const Shape& shape) {
+  /// A linear layer whose weight is stored as `shape`, [n, k] or a convolution's.
+  FloatLinear linear(const std::string& module, const Shape& shape, bool has_bias = true) {
+    const std::size_t n = shape[0];
+    const std::size_t k =
+        std::accumulate(shape.begin() + 1, shape.end(), std::size_t{1}, std::multiplies<>());
     FloatLinear layer{n, k, floats(module + ".weight", shape), {}, scales(module, {n})};
-    if (has(module + ".bias")) layer.bias = floats(module + ".bias", {n});
+    if (has_bias) layer.bias = floats(module + ".bias", {n});
     const std::string zeros = module + ".quantizer.zero_point";
-    if (has(zeros)) {
-      const auto values = tensor(zeros).to_vector<std::int32_t>(zeros);
-      if (std::any_of(values.begin(), values.end(), [](std::int32_t z) { return z != 0; })) {
-        fail("tensor '" + zeros + "': weights must be symmetric, but a zero point is not 0");
-      }
+    const TensorView& view = tensor(zeros);
+    if (view.dtype != DType::kS32 || view.shape != Shape{n}) {
+      fail("tensor '" + zeros + "': expected " + describe(TensorView{DType::kS32, {n}, {}}) +
+           ", found " + describe(view));
+    }
+    const auto values = view.to_vector<std::int32_t>(zeros);
+    if (std::any_of(values.begin(), values.end(), [](std::int32_t z) { return z != 0; })) {
+      fail("tensor '" + zeros + "': weights must be symmetric, but a zero point is not 0");
     }
     return layer;
-  }
-  FloatLinear linear(const std::string& module, std::size_t n, std::size_t k) {
-    return linear(module, n, k, {n, k});
   }
   const std::string* metadata(const std::string& key) const {
     const auto it = file_.metadata().find(key);
@@ -116,8 +130,7 @@ class Reader {
   void require_all_read() const {
     for (const auto& [name, view] : file_.tensors()) {
       if (!read_.contains(name)) {
-        throw Error(ErrorCode::kUnsupported,
-                    file_.name() + ": tensor '" + name + "' is no part of a ViT or DeiT graph");
+        unsupported("tensor " + printable(name) + " is no part of a ViT or DeiT graph");
       }
     }
   }
@@ -149,6 +162,14 @@ void require_config(const Reader& reader, const nlohmann::json& config, const st
   }
 }
 
+/// A flag of the metadata's JSON, or `fallback`.
+bool flag(const Reader& reader, const nlohmann::json& config, const std::string& key,
+          bool fallback) {
+  if (config.is_null() || !config.contains(key)) return fallback;
+  if (!config[key].is_boolean()) reader.fail("metadata config: '" + key + "' must be a boolean");
+  return config[key].get<bool>();
+}
+
 std::array<double, 3> triple(const Reader& reader, const std::string& key) {
   const nlohmann::json json = reader.metadata_json(key);
   std::array<double, 3> numbers{};
@@ -171,8 +192,17 @@ void require_format(const Reader& reader) {
   }
 }
 
+nlohmann::json read_config(const Reader& reader) {
+  const nlohmann::json config = reader.metadata_json("config");
+  if (!config.is_null() && !config.is_object()) reader.fail("metadata 'config' must be an object");
+  return config;
+}
+
 /// The shape of the network, from tensors first.
 void read_sizes(Reader& reader, CalibratedVit& vit) {
+  if (reader.has_any("dist_token") || reader.has_any("head_dist.")) {
+    reader.unsupported("distilled models (with a 'dist_token') are not supported");
+  }
   const Shape& proj = reader.tensor("patch_embed.proj.weight").shape;
   if (proj.size() != 4 || proj[0] == 0 || proj[1] != 3 || proj[2] != proj[3] || proj[2] == 0) {
     reader.fail("tensor 'patch_embed.proj.weight': expected [dim, 3, patch, patch], found " +
@@ -194,17 +224,41 @@ void read_sizes(Reader& reader, CalibratedVit& vit) {
   vit.image_size = side * vit.patch;
   const Shape& head = reader.tensor("head.weight").shape;
   if (head.size() != 2 || head[0] == 0)
-    reader.fail("tensor 'head.weight': expected [classes, dim]");
+    reader.fail("tensor 'head.weight': expected [classes, dim], found " +
+                describe(reader.tensor("head.weight")));
   vit.classes = head[0];
 }
 
-void read_metadata(Reader& reader, CalibratedVit& vit) {
-  if (const std::string* lis = reader.metadata("lis"); lis != nullptr && *lis == "False") {
-    throw Error(ErrorCode::kUnsupported,
-                "the checkpoint was calibrated without Log-Int-Softmax, which this engine needs");
+void read_preprocessing(const Reader& reader, CalibratedVit& vit) {
+  Preprocessing& p = vit.preprocessing;
+  p.mean = triple(reader, "mean");
+  p.std = triple(reader, "std");
+  for (std::size_t c = 0; c < 3; ++c) {
+    // Far beyond any real normalization, and far from where float32 ends.
+    if (std::abs(p.mean[c]) > 1024 || !(p.std[c] >= 1.0 / 1024 && p.std[c] <= 1024)) {
+      reader.fail("metadata 'mean' must be in [-1024, 1024], 'std' in [1/1024, 1024]");
+    }
   }
-  const nlohmann::json config = reader.metadata_json("config");
-  if (!config.is_null() && !config.is_object()) reader.fail("metadata 'config' must be an object");
+  p.height = p.width = static_cast<int>(vit.image_size);
+  const nlohmann::json crop = reader.metadata_json("crop_pct");
+  const double crop_pct = crop.is_null()     ? kDefaultCropPct
+                          : crop.is_number() ? crop.get<double>()
+                                             : 0;
+  if (!(crop_pct >= 0.5 && crop_pct <= 1)) reader.fail("metadata 'crop_pct' must be in [0.5, 1]");
+  p.resize = static_cast<int>(std::floor(double(vit.image_size) / crop_pct));
+  const std::string* filter = reader.metadata("interpolation");
+  if (filter != nullptr && *filter != "bicubic" && *filter != "bilinear") {
+    reader.unsupported("interpolation " + printable(*filter) + " is not supported");
+  }
+  p.interpolation = filter != nullptr && *filter == "bilinear" ? Interpolation::kBilinear
+                                                               : Interpolation::kBicubic;
+}
+
+void read_metadata(const Reader& reader, const nlohmann::json& config, CalibratedVit& vit) {
+  if (const std::string* lis = reader.metadata("lis"); lis != nullptr && *lis == "False") {
+    reader.unsupported(
+        "the checkpoint was calibrated without Log-Int-Softmax, which this engine needs");
+  }
   require_config(reader, config, "img_size", vit.image_size);
   require_config(reader, config, "patch_size", vit.patch);
   require_config(reader, config, "embed_dim", vit.dim);
@@ -220,30 +274,13 @@ void read_metadata(Reader& reader, CalibratedVit& vit) {
     reader.fail("metadata 'img_size' is " + size.dump() + ", but 'pos_embed' has the patches of " +
                 std::to_string(vit.image_size) + " pixels");
   }
-  Preprocessing& p = vit.preprocessing;
-  p.mean = triple(reader, "mean");
-  p.std = triple(reader, "std");
-  for (const double s : p.std) {
-    if (s <= 0) reader.fail("metadata 'std' must be positive");
-  }
-  p.height = p.width = static_cast<int>(vit.image_size);
-  const nlohmann::json crop = reader.metadata_json("crop_pct");
-  const double crop_pct = crop.is_number() ? crop.get<double>() : kDefaultCropPct;
-  if (!(crop_pct >= 0.5 && crop_pct <= 1)) reader.fail("metadata 'crop_pct' must be in [0.5, 1]");
-  p.resize = static_cast<int>(std::floor(double(vit.image_size) / crop_pct));
-  const std::string* filter = reader.metadata("interpolation");
-  if (filter != nullptr && *filter != "bicubic" && *filter != "bilinear") {
-    throw Error(ErrorCode::kUnsupported, "interpolation '" + *filter + "' is not supported");
-  }
-  p.interpolation = filter != nullptr && *filter == "bilinear" ? Interpolation::kBilinear
-                                                               : Interpolation::kBicubic;
+  read_preprocessing(reader, vit);
 }
 
 /// Conv weight [n, 3, p, p] as a linear layer over (y, x, channel): runs that lie side by side in
 /// an image stay together.
 FloatLinear patch_embedding(Reader& reader, std::size_t dim, std::size_t patch) {
-  FloatLinear layer =
-      reader.linear("patch_embed.proj", dim, patch * patch * 3, {dim, 3, patch, patch});
+  FloatLinear layer = reader.linear("patch_embed.proj", {dim, 3, patch, patch});
   const std::vector<float> conv = std::move(layer.weight);
   layer.weight.resize(conv.size());
   const std::size_t area = patch * patch;
@@ -257,7 +294,8 @@ FloatLinear patch_embedding(Reader& reader, std::size_t dim, std::size_t patch) 
   return layer;
 }
 
-CalibratedBlock read_block(Reader& reader, const std::string& name, std::size_t dim) {
+CalibratedBlock read_block(Reader& reader, const std::string& name, std::size_t dim,
+                           bool qkv_bias) {
   const std::size_t hidden = [&] {
     const Shape& shape = reader.tensor(name + "mlp.fc1.weight").shape;
     return shape.empty() ? 0 : shape[0];
@@ -265,18 +303,18 @@ CalibratedBlock read_block(Reader& reader, const std::string& name, std::size_t 
   CalibratedBlock b;
   b.norm1 = reader.norm(name + "norm1", dim);
   b.norm1_grid = reader.uniform(name + "qact1");
-  b.qkv = reader.linear(name + "attn.qkv", 3 * dim, dim);
+  b.qkv = reader.linear(name + "attn.qkv", {3 * dim, dim}, qkv_bias);
   b.qkv_grid = reader.uniform(name + "attn.qact1");
   b.score_grid = reader.uniform(name + "attn.qact_attn1");
   b.attend_grid = reader.uniform(name + "attn.qact2");
-  b.proj = reader.linear(name + "attn.proj", dim, dim);
+  b.proj = reader.linear(name + "attn.proj", {dim, dim});
   b.proj_grid = reader.uniform(name + "attn.qact3");
   b.attention_stream = reader.ptf(name + "qact2", dim);
   b.norm2 = reader.norm(name + "norm2", dim);
   b.norm2_grid = reader.uniform(name + "qact3");
-  b.fc1 = reader.linear(name + "mlp.fc1", hidden, dim);
+  b.fc1 = reader.linear(name + "mlp.fc1", {hidden, dim});
   b.gelu_grid = reader.uniform(name + "mlp.qact1");
-  b.fc2 = reader.linear(name + "mlp.fc2", dim, hidden);
+  b.fc2 = reader.linear(name + "mlp.fc2", {dim, hidden});
   b.fc2_grid = reader.uniform(name + "mlp.qact2");
   b.mlp_stream = reader.ptf(name + "qact4", dim);
   return b;
@@ -289,8 +327,11 @@ CalibratedVit import_fqvit(const Safetensors& checkpoint) {
   CalibratedVit vit;
   require_format(reader);
   read_sizes(reader, vit);
-  read_metadata(reader, vit);
-  if (reader.has("qact_input.quantizer.scale")) vit.input_grid = reader.uniform("qact_input");
+  const nlohmann::json config = read_config(reader);
+  read_metadata(reader, config, vit);
+  if (flag(reader, config, "input_quant", reader.has_any("qact_input."))) {
+    vit.input_grid = reader.uniform("qact_input");
+  }
   vit.patch_embed = patch_embedding(reader, vit.dim, vit.patch);
   vit.patch_grid = reader.uniform("patch_embed.qact");
   vit.class_token = reader.floats("cls_token", {1, 1, vit.dim});
@@ -298,17 +339,17 @@ CalibratedVit import_fqvit(const Safetensors& checkpoint) {
   vit.position = reader.floats("pos_embed", {1, 1 + vit.patches(), vit.dim});
   vit.position_grid = reader.uniform("qact_pos");
   vit.embed_stream = reader.ptf("qact1", vit.dim);
-  for (std::size_t i = 0;; ++i) {
-    const std::string name = "blocks." + std::to_string(i) + ".";
-    if (!reader.has(name + "norm1.weight")) break;
-    vit.blocks.push_back(read_block(reader, name, vit.dim));
-  }
-  if (vit.blocks.empty()) reader.fail("tensor 'blocks.0.norm1.weight' is missing");
+  const bool qkv_bias = flag(reader, config, "qkv_bias", true);
+  do {
+    const std::string name = "blocks." + std::to_string(vit.blocks.size()) + ".";
+    vit.blocks.push_back(read_block(reader, name, vit.dim, qkv_bias));
+  } while (reader.has_any("blocks." + std::to_string(vit.blocks.size()) + "."));
+  require_config(reader, config, "depth", vit.blocks.size());
   vit.norm = reader.norm("norm", vit.dim);
   vit.norm_grid = reader.uniform("qact2");
-  vit.head = reader.linear("head", vit.classes, vit.dim);
+  vit.head = reader.linear("head", {vit.classes, vit.dim});
   // Logits are ranked before act_out's u8 grid would make ties; its entries are read and not used.
-  if (reader.has("act_out.quantizer.scale")) reader.uniform("act_out");
+  if (reader.has_any("act_out.")) reader.uniform("act_out");
   reader.require_all_read();
   for (const char* key : {"arch", "quant_method", "ptf", "lis", "provenance"}) {
     if (const std::string* text = reader.metadata(key)) vit.provenance[key] = *text;

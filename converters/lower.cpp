@@ -27,6 +27,10 @@ std::int64_t with_rounding(long double scaled, int shift) {
 /// The largest shift up to `shift` at which |real * 2^shift| stays below 2^61 for all reals.
 int limit_shift(std::span<const double> reals, int shift) {
   for (const double r : reals) {
+    if (!(std::abs(r) < 0x1p60)) {
+      throw Error(ErrorCode::kUnsupported,
+                  "an addend of " + std::to_string(r) + " codes is beyond fixed point");
+    }
     while (shift > 1 && std::abs(std::ldexp(r, shift)) >= 0x1p61) --shift;
   }
   return shift;
@@ -149,13 +153,13 @@ std::vector<std::uint64_t> exponential_table(float scale, std::size_t tokens) {
   constexpr double kA = 0.35815147;
   constexpr double kB = 0.96963238;
   constexpr std::int64_t kLargestPower = 30;
-  const auto x0 = static_cast<std::int64_t>(std::floor(-0.6931F / scale));
-  const auto b = static_cast<std::int64_t>(std::floor(static_cast<float>(kB / kA) / scale));
   const double c_real = std::floor(static_cast<float>(1 / kA) / (scale * scale));
   if (!(c_real >= 1 && c_real < 0x1p40)) {
     throw Error(ErrorCode::kUnsupported,
                 "a score scale of " + std::to_string(scale) + " is beyond the integer exponential");
   }
+  const auto x0 = static_cast<std::int64_t>(std::floor(-0.6931F / scale));
+  const auto b = static_cast<std::int64_t>(std::floor(static_cast<float>(kB / kA) / scale));
   const auto c = static_cast<std::int64_t>(c_real);
   // The unit of the result is 2^-30 of the polynomial's, or coarser where 64 bits would overflow.
   const double headroom = std::max(2.0 * double(tokens), 98304.0);

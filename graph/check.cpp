@@ -1,7 +1,10 @@
 #include "graph/check.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <set>
+#include <string_view>
 
 #include "graph/error.h"
 #include "kernels/fixed_point.h"
@@ -39,7 +42,11 @@ class Checker {
       throw Error(ErrorCode::kLimit,
                   "the graph has more than " + std::to_string(kMaxOperations) + " operations");
     }
-    for (const Value& value : graph_.values) check_value(value);
+    std::set<std::string_view> names;
+    for (const Value& value : graph_.values) {
+      check_value(value);
+      require(names.insert(value.name).second, "another value has this name");
+    }
     check_ends();
     made_[graph_.input] = true;
     for (const Op& op : graph_.ops) {
@@ -134,6 +141,10 @@ class Checker {
                 std::size_t(p.width) == in.shape[1] && p.resize >= 1 &&
                 std::size_t(p.resize) <= 2 * kMaxImageSide,
             "the preprocessing does not give the shape of the input");
+    const auto finite = [](const std::array<double, 3>& reals) {
+      return std::all_of(reals.begin(), reals.end(), [](double r) { return std::isfinite(r); });
+    };
+    require(finite(p.mean) && finite(p.std), "mean and std of the preprocessing must be finite");
     if (!graph_.labels.empty() && graph_.labels.size() != out.shape[1]) {
       fail(std::to_string(graph_.labels.size()) + " labels for " + std::to_string(out.shape[1]) +
            " classes");

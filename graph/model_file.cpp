@@ -393,8 +393,12 @@ Graph graph_from_container(const Safetensors& file) {
   Json json;
   try {
     json = Json::parse(entry("graph"));
-  } catch (const Json::exception& e) {
-    fail(file.name() + ": graph: " + e.what());
+  } catch (const Json::parse_error& e) {
+    // The exception's own text quotes the file.
+    fail(file.name() + ": graph: expected valid JSON, found an error at byte " +
+         std::to_string(e.byte));
+  } catch (const Json::exception&) {
+    fail(file.name() + ": graph: a number is out of range");
   }
   Graph graph = graph_from_json(json, file);
   try {

@@ -272,8 +272,9 @@ Sections split(const std::string& file, std::span<const std::byte> bytes) {
   std::string_view text(reinterpret_cast<const char*>(rest.data()), length);
   text = text.substr(0, text.find_last_not_of(' ') + 1);
   if (!text.starts_with('{')) fail("a header that starts with '{'", printable(text.substr(0, 1)));
-  if (!text.ends_with('}'))
+  if (!text.ends_with('}')) {
     fail("a header that ends with '}'", printable(text.substr(text.size() - 1)));
+  }
   return {text, rest.subspan(length)};
 }
 
@@ -309,14 +310,13 @@ void write_all(const Descriptor& file, std::span<const std::byte> bytes,
 }
 
 /// Creates `name`, a new file beside `target`; -1 and errno if it cannot. O_EXCL makes it unique,
-/// whoever else counts. The name owes nothing to the target's, which may be as long as names can
-/// be.
+/// whoever else counts. It is short, whatever the length of the name of the target.
 int create_beside(const std::filesystem::path& target, std::filesystem::path& name) {
   constexpr int kAttempts = 1000;
   for (int i = 0; i < kAttempts; ++i) {
     name = target.parent_path() /
            (".intaglio-" + std::to_string(::getpid()) + "-" + std::to_string(i) + ".tmp");
-    const int fd = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    const int fd = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd >= 0 || errno != EEXIST) return fd;
   }
   return -1;
