@@ -51,10 +51,12 @@ double gelu_bend(double a) {
 
 FixedPoint to_fixed_point(std::span<const double> reals, int max_shift, std::int32_t limit) {
   double largest = 0;
-  for (const double r : reals) largest = std::max(largest, std::abs(r));
-  if (!(largest <= limit / 2)) {
-    throw Error(ErrorCode::kUnsupported,
-                "a scale ratio of " + std::to_string(largest) + " is beyond fixed point");
+  for (const double r : reals) {
+    if (!(std::abs(r) <= limit / 2)) {  // NaN too
+      throw Error(ErrorCode::kUnsupported,
+                  "a scale ratio of " + std::to_string(r) + " is beyond fixed point");
+    }
+    largest = std::max(largest, std::abs(r));
   }
   FixedPoint fixed;
   fixed.shift = max_shift;
