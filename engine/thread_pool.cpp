@@ -3,6 +3,8 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <string>
+#include <system_error>
 
 namespace intaglio {
 
@@ -18,10 +20,20 @@ std::size_t available_cpus() {
 ThreadPool::ThreadPool(std::size_t threads) {
   const std::size_t total = threads == 0 ? available_cpus() : threads;
   workers_.reserve(total - 1);
-  for (std::size_t i = 1; i < total; ++i) workers_.emplace_back([this, i] { work(i); });
+  try {
+    for (std::size_t i = 1; i < total; ++i) workers_.emplace_back([this, i] { work(i); });
+  } catch (const std::system_error& e) {
+    stop();  // a thread that is not joined would end the program
+    throw Error(ErrorCode::kLimit,
+                "cannot start " + std::to_string(total) + " threads: " + e.code().message());
+  }
 }
 
 ThreadPool::~ThreadPool() {
+  stop();
+}
+
+void ThreadPool::stop() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;

@@ -14,7 +14,8 @@ namespace intaglio {
 /// The caller of run() works too: a pool of n has n - 1 threads.
 class ThreadPool : public Executor {
  public:
-  /// threads 0: one per CPU that this process may use.
+  /// threads 0: one per CPU that this process may use. Throws Error(kLimit) when the system
+  /// refuses to start as many.
   explicit ThreadPool(std::size_t threads = 0);
   ~ThreadPool() override;
   ThreadPool(const ThreadPool&) = delete;
@@ -25,6 +26,7 @@ class ThreadPool : public Executor {
   void run(std::size_t count, const std::function<void(std::size_t)>& task) override;
 
  private:
+  void stop();
   void work(std::size_t index);
 
   std::mutex mutex_;
