@@ -52,6 +52,24 @@ struct LoadOptions {
   std::optional<Isa> isa;
 };
 
+/// What one step of an inference does: an operation of the graph, or several in one pass.
+struct StepInfo {
+  std::string name;                      ///< "blocks.0.mlp.fc1"
+  std::string kind;                      ///< "linear"; of fused operations "linear+gelu"
+  std::size_t multiply_accumulates = 0;  ///< for one image, of all rows
+  std::size_t parameter_bytes = 0;
+  std::size_t activation_bytes = 0;  ///< read and written
+};
+
+/// Told when the steps of an inference begin and end, for profiles.
+class StepObserver {
+ public:
+  virtual ~StepObserver() = default;
+  /// `step` indexes Model::steps(). Called on one thread at a time, in order.
+  virtual void begin(std::size_t step) noexcept = 0;
+  virtual void end(std::size_t step) noexcept = 0;
+};
+
 /// A loaded model: weights packed for one instruction set, everything else planned. A cheap handle;
 /// copies share one immutable model.
 class Model {
@@ -72,8 +90,9 @@ class Model {
   /// How the network's training and calibration made pixels of photographs.
   const Preprocessing& preprocessing() const;
   Isa isa() const;
-  std::size_t multiply_accumulates() const;  ///< of one image
-  std::size_t session_bytes() const;         ///< memory of one single-threaded Session
+  std::size_t multiply_accumulates() const;    ///< of one image, all rows of all operations
+  const std::vector<StepInfo>& steps() const;  ///< in the order of execution
+  std::size_t session_bytes() const;           ///< memory of one single-threaded Session
 
   struct Impl;
 
@@ -99,6 +118,8 @@ class Session {
   void run(std::span<const ImageView> images, std::span<std::int32_t> logits);
 
   const Model& model() const;
+  /// `observer` is told of every step from now on; null: nobody. It must outlive its use.
+  void observe(StepObserver* observer);
 
  private:
   struct State;

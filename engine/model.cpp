@@ -56,6 +56,10 @@ std::size_t Model::multiply_accumulates() const {
   return sum;
 }
 
+const std::vector<StepInfo>& Model::steps() const {
+  return impl_->plan.infos;
+}
+
 std::size_t Model::session_bytes() const {
   return impl_->plan.arena_bytes + impl_->plan.scratch_bytes + classes() * sizeof(std::int32_t);
 }

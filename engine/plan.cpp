@@ -110,6 +110,10 @@ Plan make_plan(const Graph& graph, const kernels::KernelTable& table) {
     std::unique_ptr<Step> step = make_step(graph, op, table);
     if (step == nullptr) continue;
     const Uses uses = uses_of(op);
+    std::size_t bytes = bytes_of(graph.values[uses.a]) + bytes_of(graph.values[uses.dst]);
+    if (uses.b) bytes += bytes_of(graph.values[*uses.b]);
+    plan.infos.push_back({op.name, kind_name(op.params), multiply_accumulates(graph, op),
+                          constant_bytes(op), bytes});
     plan.scratch_bytes = std::max(plan.scratch_bytes, aligned(step->scratch_bytes()));
     plan.steps.push_back(
         {std::move(step), locate(uses.a), uses.b ? locate(*uses.b) : Location{}, locate(uses.dst)});

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/intaglio.h"
 #include "engine/steps.h"
 #include "graph/graph.h"
 
@@ -25,6 +26,7 @@ struct PlannedStep {
 /// Built once per model, immutable, shared by sessions.
 struct Plan {
   std::vector<PlannedStep> steps;
+  std::vector<StepInfo> infos;    ///< one per step
   std::size_t arena_bytes = 0;    ///< of all activations, a multiple of 64
   std::size_t scratch_bytes = 0;  ///< of one thread, a multiple of 64
 };

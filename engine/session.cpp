@@ -32,7 +32,9 @@ struct Session::State {
   State& operator=(const State&) = delete;
 
   void run(ImageView pixels, std::int32_t* out) {
-    for (const PlannedStep& step : plan.steps) {
+    for (std::size_t i = 0; i < plan.steps.size(); ++i) {
+      const PlannedStep& step = plan.steps[i];
+      if (observer != nullptr) observer->begin(i);
       current = step.step.get();
       operands.a = read(step.a, pixels);
       operands.b = static_cast<const std::uint8_t*>(read(step.b, pixels));
@@ -46,6 +48,7 @@ struct Session::State {
       } else {
         executor->run(pieces, task);
       }
+      if (observer != nullptr) observer->end(i);
     }
   }
 
@@ -78,6 +81,7 @@ struct Session::State {
   std::unique_ptr<std::byte, AlignedDelete> memory;
   std::vector<std::int32_t> logits;
   std::function<void(std::size_t)> task;
+  StepObserver* observer = nullptr;
 
   // The step in execution.
   const Step* current = nullptr;
@@ -93,6 +97,10 @@ Session::~Session() = default;
 
 const Model& Session::model() const {
   return state_->model;
+}
+
+void Session::observe(StepObserver* observer) {
+  state_->observer = observer;
 }
 
 std::span<const std::int32_t> Session::run(ImageView pixels) {
