@@ -7,6 +7,7 @@
 #include "kernels/simd/elementwise.inl.h"
 #include "kernels/simd/gemm.inl.h"
 #include "kernels/simd/layernorm.inl.h"
+#include "kernels/simd/peak.inl.h"
 #include "kernels/simd/softmax.inl.h"
 
 namespace intaglio::kernels {
@@ -225,6 +226,8 @@ KernelTable avx2_table(const KernelTable& base) noexcept {
   table.layernorm_ptf = layernorm_ptf<Avx2>;
   table.gelu_table = gelu_table<Avx2>;
   table.residual_add = residual_add<Avx2>;
+  table.peak_mac = peak_mac<Avx2>;
+  table.peak_macs_per_round = kPeakMacsPerRound<Avx2>;
   return table;
 }
 

@@ -12,6 +12,7 @@
 #include "kernels/simd/elementwise.inl.h"
 #include "kernels/simd/gemm.inl.h"
 #include "kernels/simd/layernorm.inl.h"
+#include "kernels/simd/peak.inl.h"
 #include "kernels/simd/softmax.inl.h"
 
 namespace intaglio::kernels {
@@ -189,6 +190,8 @@ KernelTable avx512_vnni_table(const KernelTable& base) noexcept {
   table.layernorm_ptf = layernorm_ptf<Avx512>;
   table.gelu_table = gelu_table<Avx512>;
   table.residual_add = residual_add<Avx512>;
+  table.peak_mac = peak_mac<Avx512>;
+  table.peak_macs_per_round = kPeakMacsPerRound<Avx512>;
   return table;
 }
 
