@@ -159,12 +159,8 @@ int run(int argc, char** argv) {
                                 : text_report(machine, results))
             << std::flush;
   if (!std::cout) throw Error(ErrorCode::kIo, "cannot write to standard output");
-  for (const Measurement& row : results) {
-    for (const std::string& reason : row.noise()) {
-      fmt::print(stderr, "intaglio-bench: {}, {}, threads {}, batch {}: too noisy to tell: {}\n",
-                 terminal_text(row.configuration.model), isa_name(row.configuration.isa),
-                 row.configuration.threads, row.configuration.batch, reason);
-    }
+  for (const std::string& line : warnings(results)) {
+    fmt::print(stderr, "intaglio-bench: {}\n", terminal_text(line));
   }
   return 0;
 }

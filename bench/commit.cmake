@@ -1,5 +1,5 @@
-cmake_minimum_required(VERSION 3.25)
 # Writes OUTPUT, a header with the commit of SOURCE, and touches it only when that changed.
+cmake_minimum_required(VERSION 3.25)
 execute_process(COMMAND git describe --always --dirty --exclude=* --abbrev=12
                 WORKING_DIRECTORY ${SOURCE}
                 OUTPUT_VARIABLE commit RESULT_VARIABLE failed ERROR_QUIET

@@ -25,6 +25,9 @@ double peak_rss_mb();
 struct Activity {
   double others = 0;  ///< other processes
   double stolen = 0;  ///< by the hypervisor
+
+  /// Enough to disturb: more than 5 % or 1 %.
+  bool noisy() const { return others > 0.05 || stolen > 0.01; }
 };
 
 class ActivityMonitor {

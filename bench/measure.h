@@ -29,11 +29,9 @@ struct MeasureOptions {
   bool timeline = false;  ///< keep one inference's steps
 };
 
-/// Beyond these a measurement cannot tell small differences.
-inline constexpr double kMaxRoundSpread = 0.10;  ///< of the rounds' medians
-inline constexpr double kMaxPeakSpread = 0.10;   ///< of the peak
-inline constexpr double kMaxOthers = 0.05;       ///< other processes' share of all CPUs
-inline constexpr double kMaxStolen = 0.01;       ///< the hypervisor's
+/// Beyond these a row cannot tell small differences.
+inline constexpr double kMaxRoundSpread = 0.10;
+inline constexpr double kMaxPeakSpread = 0.10;
 
 /// docs/benchmarks.md defines the figures.
 struct Measurement {
@@ -55,7 +53,7 @@ struct Measurement {
   std::vector<StepInfo> infos;   ///< of the timeline
   std::vector<Span> timeline;
   Activity activity;  ///< of the whole run
-  /// Why the figures are not to be trusted; empty: quiet.
+  /// Why the row's figures are not to be trusted; empty: they are steady.
   std::vector<std::string> noise() const;
 };
 

@@ -61,7 +61,7 @@ Json row_to_json(const Machine& machine, const Measurement& row) {
           {"peak_spread", row.peak_spread},
           {"other_processes", row.activity.others},
           {"stolen", row.activity.stolen},
-          {"noisy", !row.noise().empty()},
+          {"noisy", !row.noise().empty() || row.activity.noisy()},
           {"cpu", machine.cpu},
           {"cpus", machine.cpus},
           {"clock_ghz", machine.clock_ghz},
@@ -84,8 +84,12 @@ std::string short_number(double value) {
   return fmt::format("{:.{}f} {}", value, *unit == 0 || value >= 100 ? 0 : 1, unit);
 }
 
+/// "deit_tiny, avx2, threads 1, batch 1".
+std::string title(const Configuration& c) {
+  return fmt::format("{}, {}, threads {}, batch {}", c.model, isa_name(c.isa), c.threads, c.batch);
+}
+
 std::string step_table(const Measurement& row) {
-  const Configuration& c = row.configuration;
   std::size_t width = 4;
   std::size_t kind_width = 4;
   for (const StepGroup& step : row.steps) {
@@ -93,10 +97,10 @@ std::string step_table(const Measurement& row) {
     kind_width = std::max(kind_width, step.kind.size());
   }
   std::string text = fmt::format(
-      "\n{}, {}, threads {}, batch {}: steps of one image\n{:<{}} {:<{}} {:>5} {:>9} "
+      "\n{}: steps of one image\n{:<{}} {:<{}} {:>5} {:>9} "
       "{:>6} {:>8} {:>7} {:>7}\n",
-      terminal_text(c.model), isa_name(c.isa), c.threads, c.batch, "step", width, "kind",
-      kind_width, "count", "ms", "time", "GMAC/s", "of peak", "GB/s");
+      terminal_text(title(row.configuration)), "step", width, "kind", kind_width, "count", "ms",
+      "time", "GMAC/s", "of peak", "GB/s");
   for (const StepGroup& step : row.steps) {
     const StepFigures f = figures_of(step, row);
     const std::string gmac_s = step.macs == 0 ? "-" : fmt::format("{:.1f}", f.gmac_s);
@@ -130,15 +134,16 @@ std::string text_report(const Machine& machine, const std::vector<Measurement>& 
         row.cost.peak_rss_mb, row.floor_ms, row.ratio, row.noise().empty() ? "" : " noisy");
   }
   text += '\n';
-  for (const Measurement& row : rows) {
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const Measurement& row = rows[i];
     const Configuration& c = row.configuration;
-    text += fmt::format(
-        "{}, {}, threads {}, batch {}: {}MACs per image, peak {:.1f} GMAC/s per core, {} calls, "
-        "{}\n",
-        terminal_text(c.model), isa_name(c.isa), c.threads, c.batch,
-        short_number(static_cast<double>(row.macs)), row.peak_gmac_s, row.calls,
-        row.checked_against.empty() ? "logits not checked by another level"
-                                    : "logits as " + row.checked_against + "'s");
+    const auto same = [&](const Configuration& o) { return o.model == c.model && o.isa == c.isa; };
+    if (i > 0 && same(rows[i - 1].configuration)) continue;
+    text += fmt::format("{}, {}: {}MACs per image, peak {:.1f} GMAC/s per core, {}\n",
+                        terminal_text(c.model), isa_name(c.isa),
+                        short_number(static_cast<double>(row.macs)), row.peak_gmac_s,
+                        row.checked_against.empty() ? "logits not checked by another level"
+                                                    : "logits equal " + row.checked_against + "'s");
   }
   for (const Measurement& row : rows) {
     if (!row.steps.empty()) text += step_table(row);
@@ -181,15 +186,35 @@ std::string json_report(const Machine& machine, const std::vector<Measurement>& 
   return text;
 }
 
+std::vector<std::string> warnings(const std::vector<Measurement>& rows) {
+  std::vector<std::string> lines;
+  for (const Measurement& row : rows) {
+    std::string reasons;
+    for (const std::string& reason : row.noise()) {
+      reasons += (reasons.empty() ? "" : ", ") + reason;
+    }
+    if (!reasons.empty()) {
+      lines.push_back(title(row.configuration) +
+                      ": too noisy to tell small differences: " + reasons);
+    }
+  }
+  if (const Activity& a = rows.front().activity; a.noisy()) {
+    lines.push_back(
+        fmt::format("the machine was not idle: other processes took {:.0f} % of its time, the "
+                    "hypervisor {:.0f} %",
+                    100 * a.others, 100 * a.stolen));
+  }
+  return lines;
+}
+
 std::string trace(const std::vector<Measurement>& rows) {
   Json events = Json::array();
   for (std::size_t pid = 0; pid < rows.size(); ++pid) {
     const Measurement& row = rows[pid];
-    const Configuration& c = row.configuration;
-    const std::string name =
-        fmt::format("{}, {}, threads {}, batch {}", c.model, isa_name(c.isa), c.threads, c.batch);
-    events.push_back(
-        {{"name", "process_name"}, {"ph", "M"}, {"pid", pid}, {"args", {{"name", name}}}});
+    events.push_back({{"name", "process_name"},
+                      {"ph", "M"},
+                      {"pid", pid},
+                      {"args", {{"name", title(row.configuration)}}}});
     for (std::size_t i = 0; i < row.timeline.size(); ++i) {
       const StepInfo& info = row.infos[i];
       const Span& span = row.timeline[i];

@@ -31,8 +31,9 @@ std::uint32_t peak_mac(std::size_t rounds) noexcept {
   unroll<kPeakSums<V>>([&](auto i) INTAGLIO_INLINE { sums[i] = V::zero(); });
   for (; rounds != 0; --rounds) {
     unroll<kPeakSums<V>>([&](auto i) INTAGLIO_INLINE {
-      __asm__ volatile("" : "+x"(factor));  // a new factor, for all the compiler knows
       sums[i] = PeakDot<V>::run(sums[i], factor, one);
+      // For all the compiler knows, both changed: no product is reused, no sum is moved elsewhere.
+      __asm__ volatile("" : "+v"(factor), "+v"(sums[i]));
     });
   }
   I sum = V::zero();
