@@ -14,23 +14,31 @@ import sys
 from html import escape
 from pathlib import Path
 
-WIDTH, HEIGHT = 860, 500
+WIDTH, HEIGHT = 900, 490
 LEFT, RIGHT, TOP, BOTTOM = 70, 560, 70, 400  # of the plot; labels stand to its right
 LABEL_X, LABEL_STEP = 590, 19
 
+# Plain colours first: not every viewer knows CSS variables.
 STYLE = """
-  svg { background: #fff; --ink: #1c2024; --quiet: #60646c; --grid: #e3e6ea; --dot: #1769aa; --roof: #b4400f; }
-  @media (prefers-color-scheme: dark) {
-    svg { background: #14171a; --ink: #eceef0; --quiet: #a0a6ad; --grid: #2b3036; --dot: #62b0f0; --roof: #f0915c; }
-  }
-  text { font: 12.5px system-ui, "DejaVu Sans", sans-serif; fill: var(--ink); }
+  text { font: 12.5px system-ui, "DejaVu Sans", sans-serif; fill: #1c2024; }
+  .page { fill: #ffffff; }
   .title { font-size: 16px; font-weight: 600; }
-  .quiet { fill: var(--quiet); font-size: 11.5px; }
-  .grid { stroke: var(--grid); }
-  .leader { stroke: var(--quiet); stroke-width: .7; fill: none; opacity: .6; }
-  .roof { stroke: var(--roof); stroke-width: 2; }
-  .roof-text { fill: var(--roof); }
-  .dot { fill: var(--dot); fill-opacity: .75; stroke: var(--dot); }
+  .quiet { fill: #60646c; font-size: 11.5px; }
+  .grid { stroke: #e3e6ea; }
+  .leader { stroke: #9aa0a8; stroke-width: .7; fill: none; }
+  .roof { stroke: #b4400f; stroke-width: 2; }
+  .roof-text { fill: #b4400f; }
+  .dot { fill: #1769aa; fill-opacity: .7; stroke: #1769aa; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #eceef0; }
+    .page { fill: #14171a; }
+    .quiet { fill: #a0a6ad; }
+    .grid { stroke: #2b3036; }
+    .leader { stroke: #6a7078; }
+    .roof { stroke: #f0915c; }
+    .roof-text { fill: #f0915c; }
+    .dot { fill: #62b0f0; stroke: #62b0f0; }
+  }
 """
 
 
@@ -92,7 +100,7 @@ def dots(steps, x_axis, y_axis):
         leaders.append(line("leader", (x, y), (RIGHT + 8, label), (LABEL_X - 5, label)))
         circles.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{3 + 22 * math.sqrt(step["share"]):.1f}"/>')
         words.append(text(LABEL_X, label + 4, f"{name}: {100 * step['of_peak']:.0f} % of peak, "
-                                              f"{100 * step['share']:.0f} % of time"))
+                                              f"{100 * step['share']:.1f} % of time"))
     return leaders + circles + words
 
 
@@ -111,10 +119,11 @@ def draw(row):
     y = y_axis.at(roof)
     parts = [text(LEFT, 26, title, "title"), text(LEFT, 45, figures, "quiet"), *grid(x_axis, y_axis),
              line("roof", (LEFT, y), (RIGHT, y)),
-             text(LEFT + 6, y - 6, f"peak {roof:.0f} GMAC/s, measured", "roof-text"), *dots(steps, x_axis, y_axis),
-             text(LEFT, BOTTOM + 64, "Time without multiply-accumulates: " + ", ".join(rest), "quiet")]
+             text(LEFT + 6, y + 16, f"peak {roof:.0f} GMAC/s, measured", "roof-text"), *dots(steps, x_axis, y_axis),
+             text(LEFT, BOTTOM + 66, "Time without multiply-accumulates: " + ", ".join(rest), "quiet")]
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
             f'height="{HEIGHT}" role="img">\n<title>{escape(title)}</title>\n<style>{STYLE}</style>\n'
+            f'<rect class="page" width="{WIDTH}" height="{HEIGHT}"/>\n'
             + "\n".join(parts) + "\n</svg>\n")
 
 
