@@ -96,9 +96,11 @@ class Maker {
   }
   float stream_rms() const { return stream_rms_; }
 
-  CalibratedBlock block(std::size_t tokens, float stream_in) {
-    // Of standard-normal scores the softmax averages about tokens / e of the values.
-    const float attended = std::sqrt(2.72F / static_cast<float>(tokens)) + 0.12F;
+  CalibratedBlock block(std::size_t index, std::size_t tokens, float stream_in) {
+    // Of standard-normal scores the softmax averages about tokens / e of the values. What the
+    // tokens have in common remains, and attention makes it more from block to block.
+    const float common = std::min(0.7F, 0.25F + 0.12F * static_cast<float>(index));
+    const float attended = std::hypot(std::sqrt(2.72F / static_cast<float>(tokens)), common);
     constexpr float kNorm = 1.06F;  // gamma in 0.5..1.5 and beta
     constexpr float kGelu = 0.65F;  // of a standard-normal input
     CalibratedBlock b;
@@ -149,7 +151,7 @@ CalibratedVit synthetic_vit(const Architecture& architecture, std::size_t image_
   float stream = std::hypot(pixels, kPosition);
   vit.embed_stream = maker.stream(stream);
   for (std::size_t i = 0; i < architecture.depth; ++i) {
-    vit.blocks.push_back(maker.block(tokens, stream));
+    vit.blocks.push_back(maker.block(i, tokens, stream));
     stream = vit.blocks.back().mlp_stream.scale * 255 / 6;
   }
   vit.norm = maker.norm();
