@@ -84,21 +84,25 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("models", arguments.models, "Model files (.intg)");
   app.add_option("--arch", arguments.architectures,
                  "Models with pseudo-random parameters, no file needed: " + architecture_names())
-      ->delimiter(',');
+      ->delimiter(',')
+      ->allow_extra_args(false);
   app.add_option("--img-size", arguments.image_size, "Pixels of a side, for --arch")
       ->check(CLI::Range(std::size_t{1}, std::size_t{4096}));
   app.add_option("--isa", arguments.isas, "Instruction sets of the kernels")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(CLI::IsMember(level_names()))
       ->capture_default_str();
   app.add_option("--threads", arguments.threads, "Threads; 0: one per available CPU")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--batch", arguments.batches,
                  "Images per call: one is shared by all threads, of several each thread takes one "
                  "at a time")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
   app.add_option("--seconds", arguments.seconds, "Timed calls per row")

@@ -51,9 +51,9 @@ double estimate_clock_ghz() {
 
 std::string compiler() {
 #ifdef __clang__
-  return "clang " __clang_version__;
+  return fmt::format("clang {}.{}.{}", __clang_major__, __clang_minor__, __clang_patchlevel__);
 #else
-  return "gcc " __VERSION__;
+  return fmt::format("gcc {}.{}.{}", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
 #endif
 }
 

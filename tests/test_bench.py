@@ -82,7 +82,7 @@ class Bench(unittest.TestCase):
         self.assertEqual(len(every["steps"]), sum(step["count"] for step in grouped["steps"]))
 
     def test_sweeps_make_every_combination_once(self):
-        rows = rows_of(self.model, "--arch", "vit_micro", "--threads", "1,2", "--batch", "1,3",
+        rows = rows_of("--arch", "vit_micro", self.model, "--threads", "1,2", "--batch", "1,3",
                        "--steps", "none")
         keys = [(row["model"], row["threads"], row["batch"]) for row in rows]
         self.assertEqual(keys, [(model, threads, batch) for model in (str(self.model), "vit_micro")
