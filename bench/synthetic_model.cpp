@@ -22,6 +22,12 @@ constexpr Architecture kArchitectures[] = {
 
 constexpr std::uint64_t kSeed = 0x9e3779b97f4a7c15;
 
+// As large as in DeiT-Tiny. They decide how large the factors of rescaling are, and with that
+// which form of it a kernel takes.
+constexpr float kNorm = 1.06F;      ///< rms of LayerNorm's results: gamma in 0.5..1.5, and beta
+constexpr float kOutlier = 8;       ///< of a row of weights, in standard deviations, about
+constexpr float kNormReach = 2.5F;  ///< grids of LayerNorm's results are wider for outliers' sake
+
 /// Makes layers and the grids of their results. `rms` is the root mean square of a tensor's reals:
 /// known from the layer's input, because weights are independent with variance 1 / k.
 class Maker {
@@ -61,16 +67,17 @@ class Maker {
   }
 
   /// The result has about the rms of the input; onto the stream, channels are 2^exponent larger.
+  /// Each row has an outlier, as trained ones do: it makes the row's scale.
   FloatLinear linear(std::size_t n, std::size_t k, bool onto_stream = false) {
     FloatLinear layer{n, k, std::vector<float>(n * k), std::vector<float>(n), {}};
-    const float deviation = 1 / std::sqrt(static_cast<float>(k));
+    const float deviation = 1 / std::sqrt(static_cast<float>(k) + kOutlier * kOutlier);
     for (std::size_t j = 0; j < n; ++j) {
       const std::span<float> row(layer.weight.data() + j * k, k);
       const float size = onto_stream ? std::ldexp(1.0F, exponents_[j]) : 1.0F;
       fill(row, size * deviation);
+      const float largest = kOutlier * real(0.75F, 1.25F) * size * deviation;
+      row[next() % k] = largest;
       layer.bias[j] = size * real(-0.2F, 0.2F);
-      float largest = 0;
-      for (const float w : row) largest = std::max(largest, std::abs(w));
       layer.weight_scale.push_back(largest / 127.5F);
     }
     return layer;
@@ -101,16 +108,15 @@ class Maker {
     // tokens have in common remains, and attention makes it more from block to block.
     const float common = std::min(0.7F, 0.25F + 0.12F * static_cast<float>(index));
     const float attended = std::hypot(std::sqrt(2.72F / static_cast<float>(tokens)), common);
-    constexpr float kNorm = 1.06F;  // gamma in 0.5..1.5 and beta
     constexpr float kGelu = 0.65F;  // of a standard-normal input
     CalibratedBlock b;
     b.norm1 = norm(), b.norm2 = norm();
     b.qkv = linear(3 * dim_, dim_), b.proj = linear(dim_, dim_, true);
     b.fc1 = linear(4 * dim_, dim_), b.fc2 = linear(dim_, 4 * dim_, true);
-    b.norm1_grid = grid(kNorm), b.qkv_grid = grid(kNorm), b.score_grid = grid(kNorm);
+    b.norm1_grid = grid(kNormReach * kNorm), b.qkv_grid = grid(kNorm), b.score_grid = grid(kNorm);
     b.attend_grid = grid(attended), b.proj_grid = grid(stream_rms_ * attended);
     b.attention_stream = stream(std::hypot(stream_in, attended));
-    b.norm2_grid = grid(kNorm), b.gelu_grid = {3.4F / 255, 13};
+    b.norm2_grid = grid(kNormReach * kNorm), b.gelu_grid = {3.4F / 255, 13};
     b.fc2_grid = grid(stream_rms_ * kGelu);
     b.mlp_stream = stream(std::hypot(stream_in, attended, kGelu));
     return b;
@@ -155,7 +161,7 @@ CalibratedVit synthetic_vit(const Architecture& architecture, std::size_t image_
     stream = vit.blocks.back().mlp_stream.scale * 255 / 6;
   }
   vit.norm = maker.norm();
-  vit.norm_grid = maker.grid(1.06F);
+  vit.norm_grid = maker.grid(kNormReach * kNorm);
   vit.head = maker.linear(architecture.classes, dim);
 
   Preprocessing& p = vit.preprocessing;
