@@ -212,6 +212,11 @@ struct KernelTable {
   /// dst[i] = table[src[i]], table [256]; src and dst may be the same.
   void (*lookup_u8)(const std::uint8_t* table, const std::uint8_t* src, std::size_t count,
                     std::uint8_t* dst) noexcept;
+
+  /// For benches, the ceiling of gemm_u8s8: its multiply-accumulates without its memory. Adds 1 * 1
+  /// rounds * peak_macs_per_round times and returns the sum modulo 2^32.
+  std::uint32_t (*peak_mac)(std::size_t rounds) noexcept;
+  std::size_t peak_macs_per_round;
 };
 
 /// Every table this build holds, best first; the last one is scalar.

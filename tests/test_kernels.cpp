@@ -116,6 +116,16 @@ TEST_CASE("a level replaces the kernels it is there for") {
   }
 }
 
+TEST_CASE("the peak loop does as many multiply-accumulates as it says") {
+  for (const KernelTable* table : kernels::all_tables()) {
+    if (!kernels::cpu_supports(table->isa)) continue;
+    INFO(kernels::isa_name(table->isa));
+    for (const std::size_t rounds : {0, 1, 2, 1000}) {
+      CHECK(table->peak_mac(rounds) == rounds * table->peak_macs_per_round);
+    }
+  }
+}
+
 TEST_CASE("a guarded buffer notices writes around it and lies where it should") {
   for (const Placement placement :
        {Placement::kEndsAtGuard, Placement::kBeginsAtGuard, Placement::kMiddle}) {

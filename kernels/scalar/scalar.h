@@ -46,4 +46,7 @@ void pixels_to_patches(const PatchParams& params, const std::uint8_t* src, std::
 void lookup_u8(const std::uint8_t* table, const std::uint8_t* src, std::size_t count,
                std::uint8_t* dst) noexcept;
 
+inline constexpr std::size_t kPeakMacsPerRound = 1;
+std::uint32_t peak_mac(std::size_t rounds) noexcept;
+
 }  // namespace intaglio::kernels::scalar

@@ -18,6 +18,8 @@ const KernelTable& scalar_table() noexcept {
       .residual_add = scalar::residual_add,
       .pixels_to_patches = scalar::pixels_to_patches,
       .lookup_u8 = scalar::lookup_u8,
+      .peak_mac = scalar::peak_mac,
+      .peak_macs_per_round = scalar::kPeakMacsPerRound,
   };
   return kTable;
 }

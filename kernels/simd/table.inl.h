@@ -6,6 +6,7 @@
 #include "kernels/simd/elementwise.inl.h"
 #include "kernels/simd/gemm.inl.h"
 #include "kernels/simd/layernorm.inl.h"
+#include "kernels/simd/peak.inl.h"
 
 namespace intaglio::kernels {
 namespace {
@@ -25,6 +26,8 @@ KernelTable make_table(const KernelTable& base, Isa isa) noexcept {
   table.layernorm_ptf = layernorm_ptf<V>;
   table.gelu_table = gelu_table<V>;
   table.residual_add = residual_add<V>;
+  table.peak_macs_per_round = kPeakMacsPerRound<V>;
+  table.peak_mac = peak_mac<V>;
   return table;
 }
 
