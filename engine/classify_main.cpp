@@ -204,6 +204,12 @@ LoadOptions load_options(const std::string& isa) {
   return options;
 }
 
+std::vector<std::string> isa_names() {
+  std::vector<std::string> names = {"auto"};
+  for (const Isa isa : kernels::kAllIsas) names.emplace_back(isa_name(isa));
+  return names;
+}
+
 int run(int argc, char** argv) {
   Arguments arguments;
   CLI::App app{"Names what is on images, with integer arithmetic only."};
@@ -222,7 +228,7 @@ int run(int argc, char** argv) {
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--isa", arguments.isa, "Instruction set of the kernels")
-      ->check(CLI::IsMember({"auto", "scalar", "avx2", "avx512_vnni"}))
+      ->check(CLI::IsMember(isa_names()))
       ->capture_default_str();
   auto* json = app.add_flag("--json", arguments.json, "One JSON object per line");
   app.add_flag("--csv", arguments.csv, "One CSV row per image and class")->excludes(json);

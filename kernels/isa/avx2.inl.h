@@ -112,6 +112,10 @@ struct Avx2 {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bytes);
     copy(p, out, n);
   }
+  INTAGLIO_OP void pack_pair_u8(std::uint8_t* p, const I (&x)[2], I zero_point,
+                                std::size_t n) noexcept {
+    pack_row_u8(p, x, zero_point, n);
+  }
   /// 16 u8 as s16.
   INTAGLIO_OP void widen_u8_s16(const std::uint8_t* p, std::int16_t* dst) noexcept {
     store(dst, _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));

@@ -93,6 +93,19 @@ struct Avx512 {
     const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     store_bytes(p, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high)), n);
   }
+  /// The same of 32 lanes.
+  INTAGLIO_OP void pack_pair_u8(std::uint8_t* p, const I (&x)[2], I zero_point,
+                                std::size_t n) noexcept {
+    const I words = _mm512_adds_epi16(_mm512_packs_epi32(x[0], x[1]), zero_point);
+    const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 4, 8, 12, 1, 5, 9, 13);
+    const __m256i bytes =
+        _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, _mm512_packus_epi16(words, words)));
+    if (n >= 32) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), bytes);
+    } else {
+      _mm256_mask_storeu_epi8(p, static_cast<__mmask32>(first(n)), bytes);
+    }
+  }
 
   // Arithmetic.
   INTAGLIO_OP I add32(I a, I b) noexcept { return _mm512_add_epi32(a, b); }

@@ -21,6 +21,11 @@ struct Avx512Vbmi : Avx512Vnni {
     const I high = _mm512_permutex2var_epi8(t.part[2], index, t.part[3]);
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), low, high);
   }
+  /// Bytes 0, 3, 6 ... of a, 1, 4, 7 ... of b, 2, 5, 8 ... of c.
+  INTAGLIO_OP I in_turn(I a, I b, I c) noexcept {
+    const I ab = _mm512_mask_blend_epi8(0x2492492492492492, a, b);
+    return _mm512_mask_blend_epi8(0x4924924924924924, ab, c);
+  }
 };
 
 #undef INTAGLIO_OP

@@ -158,12 +158,19 @@ struct ResidualVectors {
         exponents_b(p.exponents_b),
         exponents_dst(p.exponents_dst) {}
 
-  /// Codes less the zero point, not clamped, of channels c...; `a` less its zero point.
-  [[gnu::always_inline]] I codes(I a, I b, std::size_t c, std::size_t left) const noexcept {
-    const I raised = V::sllv32(V::sub32(b, zero_b), V::load_u8(exponents_b + c, left));
+  /// Of the channels from c on: b's exponents, and how far their sums are shifted.
+  struct Exponents {
+    I raise, by;
+  };
+  [[gnu::always_inline]] Exponents exponents(std::size_t c, std::size_t left) const noexcept {
+    return {V::load_u8(exponents_b + c, left),
+            V::add32(shift, V::load_u8(exponents_dst + c, left))};
+  }
+  /// Codes less the zero point, not clamped; `a` less its zero point.
+  [[gnu::always_inline]] I codes(I a, I b, const Exponents& e) const noexcept {
+    const I raised = V::sllv32(V::sub32(b, zero_b), e.raise);
     const I sum = V::add32(V::mullo32(a, multiplier_a), V::mullo32(raised, multiplier_b));
-    const I by = V::add32(shift, V::load_u8(exponents_dst + c, left));
-    return V::sra32(V::add32(V::srav32(sum, by), one), 1);
+    return V::sra32(V::add32(V::srav32(sum, e.by), one), 1);
   }
 };
 
@@ -179,8 +186,49 @@ void residual_add(const ResidualParams& params, const std::uint8_t* a, const std
       const std::size_t at = i * dim + c;
       const std::size_t left = dim - c;
       const auto x = V::sub32(V::load_u8(a + at, left), zero_a);
-      const auto codes = add.codes(x, V::load_u8(b + at, left), c, left);
+      const auto codes = add.codes(x, V::load_u8(b + at, left), add.exponents(c, left));
       V::store_u8(dst + at, clamp_u8<V>(codes, zero_point), left);
+    }
+  }
+}
+
+/// Pixels of one line of a patch; three channels in turn.
+template <class V>
+inline void map_pixels(const std::uint8_t* table, const std::uint8_t* src, std::size_t count,
+                       std::uint8_t* dst) noexcept {
+  if constexpr (V::kByteTables) {
+    constexpr std::size_t kWhole = V::kLanes * 4 / 3 * 3;  // whole pixels of a vector
+    const auto first = V::load_table256(table);
+    const auto second = V::load_table256(table + 256);
+    const auto third = V::load_table256(table + 512);
+    for (std::size_t i = 0; i < count; i += kWhole) {
+      const std::size_t left = count - i < kWhole ? count - i : kWhole;
+      const auto x = V::load_bytes(src + i, left);
+      V::store_bytes(
+          dst + i,
+          V::in_turn(V::lookup256(first, x), V::lookup256(second, x), V::lookup256(third, x)),
+          left);
+    }
+  } else {
+    for (std::size_t i = 0; i < count; i += 3) {
+      dst[i] = table[src[i]];
+      dst[i + 1] = table[256 + src[i + 1]];
+      dst[i + 2] = table[512 + src[i + 2]];
+    }
+  }
+}
+
+template <class V>
+void pixels_to_patches(const PatchParams& params, const std::uint8_t* src, std::size_t src_stride,
+                       std::size_t first, std::size_t last, std::uint8_t* dst) noexcept {
+  const std::size_t columns = params.width / params.patch;
+  const std::size_t run = params.patch * 3;
+  for (std::size_t index = first; index < last; ++index) {
+    const std::uint8_t* corner =
+        src + index / columns * params.patch * src_stride + index % columns * run;
+    std::uint8_t* out = dst + index * params.patch * run;
+    for (std::size_t y = 0; y < params.patch; ++y) {
+      map_pixels<V>(params.table, corner + y * src_stride, run, out + y * run);
     }
   }
 }

@@ -71,19 +71,22 @@ class CarriedSums {
         high_(V::set1_32(static_cast<std::int32_t>(t.rescale->high))),
         zero_point_(V::set1_32(t.rescale->zero_point)) {}
 
-  /// Codes less the zero point, from row r, column c on. Not clamped beyond s32: of the direct form
-  /// alone.
-  [[gnu::always_inline]] I high(std::size_t r, std::size_t c) const noexcept {
-    return scale_high<V>(load(r, c), factors_[c / V::kLanes], beyond_32_);
+  /// Codes less the zero point, from row r, column c on, not clamped beyond s32: of the direct form
+  /// alone. f: the columns' factors.
+  [[gnu::always_inline]] I high(std::size_t r, std::size_t c,
+                                const ColumnFactors<V>& f) const noexcept {
+    return scale_high<V>(load(r, c), f, beyond_32_);
   }
   /// Codes, any shift and zero point.
-  [[gnu::always_inline]] I exact(std::size_t r, std::size_t c) const noexcept {
-    return scale_exact<V>(load(r, c), factors_[c / V::kLanes], rescale_);
+  [[gnu::always_inline]] I exact(std::size_t r, std::size_t c,
+                                 const ColumnFactors<V>& f) const noexcept {
+    return scale_exact<V>(load(r, c), f, rescale_);
   }
   /// Codes less the zero point, within the output's range.
-  [[gnu::always_inline]] I clamped(std::size_t r, std::size_t c) const noexcept {
-    if (!rescale_.direct) return V::sub32(exact(r, c), zero_point_);
-    return V::min32(V::max32(high(r, c), low_), high_);
+  [[gnu::always_inline]] I clamped(std::size_t r, std::size_t c,
+                                   const ColumnFactors<V>& f) const noexcept {
+    if (!rescale_.direct) return V::sub32(exact(r, c, f), zero_point_);
+    return V::min32(V::max32(high(r, c, f), low_), high_);
   }
   /// The sums themselves.
   [[gnu::always_inline]] I load(std::size_t r, std::size_t c) const noexcept {
@@ -105,27 +108,30 @@ template <class V>
   const CarriedSums<V> sums(t);
   for (std::size_t r = 0; r < rows; ++r) {
     for (std::size_t c = 0; c < t.columns; c += V::kLanes) {
-      store_codes<V>(t.rescale->output, t.dst + place_of(t, r, c), sums.exact(r, c), t.columns - c);
+      store_codes<V>(t.rescale->output, t.dst + place_of(t, r, c),
+                     sums.exact(r, c, sums.factors(c)), t.columns - c);
     }
   }
 }
 
-/// Rows of u8 codes. codes(r, c, row) fills a panel's width of row r from column c on, less
-/// `zero_point`; columns that do not exist may hold anything.
-template <class V, class Codes>
-[[gnu::always_inline]] inline void store_u8_rows(const Tile<V>& t, std::size_t rows,
-                                                 std::int32_t zero_point, Codes&& codes) noexcept {
+/// u8 codes of all rows, two vectors of columns at a time: what belongs to the columns is loaded
+/// once for all rows. `per_columns(c)` gives a function of (row, codes[2]) for the columns from c
+/// on, which makes codes less `zero_point`; of columns that do not exist it may make anything.
+template <class V, class PerColumns>
+[[gnu::always_inline]] inline void store_u8_pairs(const Tile<V>& t, std::size_t rows,
+                                                  std::int32_t zero_point,
+                                                  PerColumns&& per_columns) noexcept {
   const auto zero = V::set1_16(static_cast<std::int16_t>(zero_point));
-  std::byte* dst = t.dst;
+  auto* const dst = reinterpret_cast<std::uint8_t*>(t.dst);
   const std::size_t stride = t.dst_stride;
   const std::size_t columns = t.columns;
-  for (std::size_t r = 0; r < rows; ++r) {
-    for (std::size_t c = 0; c < columns; c += kPanelColumns<V>) {
-      typename V::I row[V::kTileVectors];
-      codes(r, c, row);
-      V::pack_row_u8(reinterpret_cast<std::uint8_t*>(dst + c), row, zero, columns - c);
+  for (std::size_t c = 0; c < columns; c += 2 * V::kLanes) {
+    const auto make = per_columns(c);
+    for (std::size_t r = 0; r < rows; ++r) {
+      typename V::I pair[2];
+      make(r, pair);
+      V::pack_pair_u8(dst + r * stride + c, pair, zero, columns - c);
     }
-    dst += stride;
   }
 }
 
@@ -134,17 +140,15 @@ template <class V, class Gelu>
                                                   const Gelu& gelu) noexcept {
   const CarriedSums<V> sums(t);
   const bool direct = t.rescale->direct;
-  store_u8_rows(t, rows, t.params->gelu->zero_point,
-                [&](std::size_t r, std::size_t c, typename V::I(&row)[V::kTileVectors])
-                    INTAGLIO_INLINE {
-                      unroll<V::kTileVectors>([&](auto v) INTAGLIO_INLINE {
-                        // GELU saturates to s16 itself, as the direct form leaves it to do.
-                        const std::size_t at = c + v * V::kLanes;
-                        row[v] = direct ? sums.high(r, at) : sums.exact(r, at);
-                      });
-                      unroll<V::kTileVectors / 2>(
-                          [&](auto v) INTAGLIO_INLINE { gelu.codes(row[2 * v], row[2 * v + 1]); });
-                    });
+  store_u8_pairs(t, rows, t.params->gelu->zero_point, [&](std::size_t c) INTAGLIO_INLINE {
+    return [&, c, f0 = sums.factors(c), f1 = sums.factors(c + V::kLanes)](
+               std::size_t r, typename V::I(&pair)[2]) INTAGLIO_INLINE {
+      // GELU saturates to s16 itself, as the direct form leaves it to do.
+      pair[0] = direct ? sums.high(r, c, f0) : sums.exact(r, c, f0);
+      pair[1] = direct ? sums.high(r, c + V::kLanes, f1) : sums.exact(r, c + V::kLanes, f1);
+      gelu.codes(pair[0], pair[1]);
+    };
+  });
 }
 
 template <class V>
@@ -166,18 +170,20 @@ template <class V>
   const std::size_t column = t.column;
   const std::size_t stride = t.residual_stride;
   const auto* residual = reinterpret_cast<const std::uint8_t*>(t.residual);
-  store_u8_rows(t, rows, t.params->add->zero_point,
-                [&](std::size_t r, std::size_t c, typename V::I(&row)[V::kTileVectors])
-                    INTAGLIO_INLINE {
-                      unroll<V::kTileVectors>([&](auto v) INTAGLIO_INLINE {
-                        const std::size_t at = c + v * V::kLanes;
-                        row[v] = V::zero();
-                        if (at >= columns) return;
-                        const std::size_t left = columns - at;
-                        const auto b = V::load_u8(residual + r * stride + at, left);
-                        row[v] = add.codes(sums.clamped(r, at), b, column + at, left);
-                      });
-                    });
+  store_u8_pairs(t, rows, t.params->add->zero_point, [&](std::size_t c) INTAGLIO_INLINE {
+    const std::size_t next = c + V::kLanes;
+    const bool both = next < columns;
+    const auto e0 = add.exponents(column + c, columns - c);
+    const auto e1 = both ? add.exponents(column + next, columns - next) : e0;
+    return [&, c, next, both, e0, e1, f0 = sums.factors(c), f1 = sums.factors(next)](
+               std::size_t r, typename V::I(&pair)[2]) INTAGLIO_INLINE {
+      const std::uint8_t* b = residual + r * stride;
+      pair[0] = add.codes(sums.clamped(r, c, f0), V::load_u8(b + c, columns - c), e0);
+      pair[1] = both
+                    ? add.codes(sums.clamped(r, next, f1), V::load_u8(b + next, columns - next), e1)
+                    : V::zero();
+    };
+  });
 }
 
 /// Sums of accumulators and a residual stream: u8 less its zero point, or s16.
