@@ -87,6 +87,16 @@ bool can_fuse(const Graph& graph, const Op& op, const Op& next, const std::vecto
   return add != nullptr && add->a == linear->dst && dtype == DType::kU8;
 }
 
+/// Where an attention's rows are not all needed, neither are those of its queries, the first third of
+/// what `before` makes.
+void narrow_queries(const Graph& graph, const Work& attention, Work& before,
+                    const std::vector<int>& readers) {
+  const ValueId src = uses_of(attention).a;
+  if (uses_of(before).dst != src || readers[src] != 1) return;
+  before.narrow_columns = graph.values[src].shape[1] / 3;
+  before.narrow_rows = attention.rows;
+}
+
 /// What is executed, in order.
 std::vector<Work> schedule(const Graph& graph) {
   std::vector<int> readers(graph.values.size());
@@ -98,12 +108,18 @@ std::vector<Work> schedule(const Graph& graph) {
   const std::vector<Rows> needed = find_needed_rows(graph);
   std::vector<Work> works;
   for (std::size_t i = 0; i < graph.ops.size(); ++i) {
-    Work work{&graph.ops[i], nullptr, {}};
+    Work work;
+    work.op = &graph.ops[i];
     if (i + 1 < graph.ops.size() && can_fuse(graph, graph.ops[i], graph.ops[i + 1], readers)) {
       work.fused = &graph.ops[++i];
     }
     work.rows = needed[uses_of(work).dst];
     if (work.rows.count() != 0) works.push_back(work);
+  }
+  for (std::size_t i = 1; i < works.size(); ++i) {
+    if (std::holds_alternative<AttentionOp>(works[i].op->params)) {
+      narrow_queries(graph, works[i], works[i - 1], readers);
+    }
   }
   return works;
 }

@@ -201,6 +201,8 @@ class LinearStep : public Step {
       : kernel_(table.gemm_u8s8),
         packed_(table.gemm_packed_bytes(op.weight.shape()[0], op.weight.shape()[1])),
         rows_(work.rows),
+        narrow_columns_(work.narrow_columns / kernels::kColumnStep * kernels::kColumnStep),
+        narrow_rows_(work.narrow_rows),
         blocks_((rows_.count() + kRowsPerBlock - 1) / kRowsPerBlock) {
     const Value& dst = graph.values[op.dst];
     params_ = {.n = op.weight.shape()[0],
@@ -261,6 +263,16 @@ class LinearStep : public Step {
     }
   }
   void multiply(const Operands& o, Rows rows, kernels::ColumnRange columns) const noexcept {
+    if (columns.first < narrow_columns_) {
+      const kernels::ColumnRange narrow = {columns.first, std::min(columns.last, narrow_columns_)};
+      const Rows common = {std::max(rows.begin, narrow_rows_.begin),
+                           std::min(rows.end, narrow_rows_.end)};
+      if (common.begin < common.end) multiply_all(o, common, narrow);
+      columns.first = narrow.last;
+    }
+    if (columns.first < columns.last) multiply_all(o, rows, columns);
+  }
+  void multiply_all(const Operands& o, Rows rows, kernels::ColumnRange columns) const noexcept {
     const std::size_t at = rows.begin * params_.n;
     const auto* residual = static_cast<const std::byte*>(o.b);
     kernel_(params_, columns, codes(o.a) + rows.begin * params_.k, params_.k, rows.count(),
@@ -271,6 +283,8 @@ class LinearStep : public Step {
   decltype(KernelTable::gemm_u8s8) kernel_;
   AlignedBytes packed_;
   Rows rows_;
+  std::size_t narrow_columns_;
+  Rows narrow_rows_;
   std::size_t blocks_;
   std::size_t residual_bytes_ = 1;
   kernels::GeluParams gelu_;
@@ -406,7 +420,10 @@ std::unique_ptr<Step> make_step(const Graph& graph, const Work& work,
 
 std::unique_ptr<Step> make_step(const Graph& graph, const Op& op,
                                 const kernels::KernelTable& table) {
-  return make_step(graph, Work{&op, nullptr, {0, graph.values[result_of(op)].shape[0]}}, table);
+  Work work;
+  work.op = &op;
+  work.rows = {0, graph.values[result_of(op)].shape[0]};
+  return make_step(graph, work, table);
 }
 
 }  // namespace intaglio

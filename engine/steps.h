@@ -32,6 +32,10 @@ struct Work {
   const Op* op = nullptr;
   const Op* fused = nullptr;  ///< gelu or residual_add, or null
   Rows rows;                  ///< of the result
+  /// Of the first `narrow_columns` columns only `narrow_rows` are read: the queries of an attention
+  /// of which not all rows are needed.
+  std::size_t narrow_columns = 0;
+  Rows narrow_rows;
 };
 
 /// An executable operation. Its work is `units()` independent pieces, which any threads may share:
