@@ -124,7 +124,7 @@ inline void widen_row(const std::uint8_t* src, std::size_t count, std::int16_t* 
 
 /// One tile row of a level without byte products: rows are widened chunk by chunk.
 template <class V>
-inline void multiply_widened(Tile<V> t, const ColumnGroup<V>& group, const std::uint8_t* src,
+inline void multiply_widened(Tile<V>& t, const ColumnGroup<V>& group, const std::uint8_t* src,
                              std::size_t src_stride, std::size_t rows) noexcept {
   alignas(64) std::int16_t wide[kTileRows * kWideDepth];
   for (std::size_t k0 = 0; k0 < group.k; k0 += kWideDepth) {
@@ -145,9 +145,9 @@ inline void multiply_widened(Tile<V> t, const ColumnGroup<V>& group, const std::
 
 /// The rows of one column group.
 template <class V>
-void multiply_group(const ColumnGroup<V>& group, Tile<V> t, const std::uint8_t* src,
+void multiply_group(const ColumnGroup<V>& group, Tile<V>& t, const std::uint8_t* src,
                     std::size_t src_stride, std::size_t m) noexcept {
-  alignas(64) std::int32_t carry[kTileRows * kColumnStep];
+  alignas(64) std::int32_t carry[kTileRows * kColumnStep + kCarryPadding];
   t.b = group.b;
   t.carry = carry;
   t.factors = group.factors;

@@ -17,6 +17,9 @@
 namespace intaglio::kernels {
 namespace {
 
+/// Dwords behind the carried sums that may be read.
+inline constexpr std::size_t kCarryPadding = 16;
+
 /// One tile's work. The sums of a long inner dimension may be carried from chunk to chunk.
 template <class V>
 struct Tile {
@@ -26,7 +29,7 @@ struct Tile {
   std::size_t tail_bytes;           ///< of `a` behind the last whole dword, 0..3
   const std::byte* b;               ///< panel
   std::size_t first_group;          ///< of the chunk, within the panel
-  std::int32_t* carry;              ///< [kTileRows, kColumnStep]
+  std::int32_t* carry;              ///< [kTileRows, kColumnStep], and kCarryPadding
   bool resume;                      ///< start from carry
   bool suspend;                     ///< leave the sums in carry
   const ColumnFactors<V>* factors;  ///< [vectors]
@@ -65,17 +68,19 @@ class CarriedSums {
       : sums_(t.carry),
         factors_(t.factors),
         rescale_(*t.rescale),
-        lift_(V::count(t.lift)),
         beyond_32_(V::count(t.rescale->shift - 32)),
         low_(V::set1_32(static_cast<std::int32_t>(t.rescale->low))),
         high_(V::set1_32(static_cast<std::int32_t>(t.rescale->high))),
         zero_point_(V::set1_32(t.rescale->zero_point)) {}
 
   /// Codes less the zero point, from row r, column c on, not clamped beyond s32: of the direct form
-  /// alone. f: the columns' factors.
+  /// alone. f: the columns' factors. The odd lanes are loaded where they are wanted, one dword on.
   [[gnu::always_inline]] I high(std::size_t r, std::size_t c,
                                 const ColumnFactors<V>& f) const noexcept {
-    return scale_high<V>(load(r, c), f, beyond_32_);
+    const std::int32_t* at = sums_ + r * kColumnStep + c;
+    const I even = V::add64(V::mul_even(V::load(at), f.multiplier), f.bias_even);
+    const I odd = V::add64(V::mul_even(V::load(at + 1), f.multiplier_odd), f.bias_odd);
+    return V::sra32(V::merge_high(even, odd), beyond_32_);
   }
   /// Codes, any shift and zero point.
   [[gnu::always_inline]] I exact(std::size_t r, std::size_t c,
@@ -90,7 +95,7 @@ class CarriedSums {
   }
   /// The sums themselves.
   [[gnu::always_inline]] I load(std::size_t r, std::size_t c) const noexcept {
-    return V::sll32(V::load(sums_ + r * kColumnStep + c), lift_);
+    return V::load(sums_ + r * kColumnStep + c);
   }
   const ColumnFactors<V>& factors(std::size_t c) const noexcept { return factors_[c / V::kLanes]; }
 
@@ -98,7 +103,7 @@ class CarriedSums {
   const std::int32_t* const sums_;
   const ColumnFactors<V>* const factors_;
   const Rescale rescale_;
-  const typename V::Count lift_, beyond_32_;
+  const typename V::Count beyond_32_;
   const I low_, high_, zero_point_;
 };
 
@@ -262,11 +267,6 @@ template <class V, std::size_t kRows, std::size_t kVectors>
 [[gnu::always_inline]] inline void finish_direct(const Tile<V>& t,
                                                  typename V::I (&acc)[kRows][kVectors]) noexcept {
   using I = typename V::I;
-  if (t.lift != 0) {
-    unroll<kRows>([&](auto r) INTAGLIO_INLINE {
-      unroll<kVectors>([&](auto v) INTAGLIO_INLINE { acc[r][v] = V::sll32(acc[r][v], t.lift); });
-    });
-  }
   const auto beyond_32 = V::count(t.rescale->shift - 32);
   unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
     const ColumnFactors<V> f = t.factors[v];
@@ -317,6 +317,12 @@ template <class V, class Dot, std::size_t kRows, std::size_t kVectors>
 [[gnu::noinline]] void run_tile(const Tile<V>& t) noexcept {
   typename V::I acc[kRows][kVectors];
   multiply<V, Dot>(t, acc);
+  if (t.lift != 0 && !t.suspend) {
+    const auto lift = V::count(t.lift);
+    unroll<kRows>([&](auto r) INTAGLIO_INLINE {
+      unroll<kVectors>([&](auto v) INTAGLIO_INLINE { acc[r][v] = V::sll32(acc[r][v], lift); });
+    });
+  }
   if (!t.suspend && t.rescale->direct && t.params->epilogue == GemmEpilogue::kNone) {
     finish_direct<V>(t, acc);
     return;
@@ -325,26 +331,48 @@ template <class V, class Dot, std::size_t kRows, std::size_t kVectors>
   if (!t.suspend) finish_carried<V>(t, kRows);
 }
 
-/// The tiles of `rows` <= kTileRows rows over `columns` <= kColumnStep columns. `t` describes the
-/// first one.
 template <class V, class Dot>
-void run_tiles(Tile<V> t, std::size_t rows, std::size_t columns,
-               std::size_t panel_bytes_per_column) noexcept {
-  const std::size_t size = stored_bytes(*t.params);
-  for (std::size_t c = 0; c < columns; c += kPanelColumns<V>) {
-    t.columns = columns - c < kPanelColumns<V> ? columns - c : kPanelColumns<V>;
-    const std::size_t vectors = (t.columns + V::kLanes - 1) / V::kLanes;
-    unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
-      unroll<V::kTileVectors>([&](auto v) INTAGLIO_INLINE {
-        if (rows == r + 1 && vectors == v + 1) run_tile<V, Dot, r.kNumber + 1, v.kNumber + 1>(t);
-      });
+[[gnu::noinline]] void run_small_tile(const Tile<V>& t, std::size_t rows,
+                                      std::size_t vectors) noexcept {
+  unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
+    unroll<V::kTileVectors>([&](auto v) INTAGLIO_INLINE {
+      if (rows == r + 1 && vectors == v + 1) run_tile<V, Dot, r.kNumber + 1, v.kNumber + 1>(t);
     });
-    t.b += kPanelColumns<V> * panel_bytes_per_column;
-    t.factors += V::kTileVectors;
-    t.dst += kPanelColumns<V> * size;
-    t.residual += kPanelColumns<V> * residual_bytes(*t.params);
-    t.column += kPanelColumns<V>;
-    t.carry += kPanelColumns<V>;
+  });
+}
+
+template <class V, class Dot>
+[[gnu::always_inline]] inline void run_one(const Tile<V>& t, std::size_t rows) noexcept {
+  const std::size_t vectors = (t.columns + V::kLanes - 1) / V::kLanes;
+  if (rows == kTileRows && vectors == V::kTileVectors) {
+    run_tile<V, Dot, kTileRows, V::kTileVectors>(t);
+  } else {
+    run_small_tile<V, Dot>(t, rows, vectors);
+  }
+}
+
+/// The tiles of `rows` <= kTileRows rows over `columns` <= kColumnStep columns. `t` describes the
+/// first one; it is not copied where there is no other, because loading whole what has just been
+/// written in pieces stalls the CPU.
+template <class V, class Dot>
+[[gnu::always_inline]] inline void run_tiles(Tile<V>& t, std::size_t rows, std::size_t columns,
+                                             std::size_t panel_bytes_per_column) noexcept {
+  if constexpr (kPanelColumns<V> == kColumnStep) {
+    t.columns = columns;
+    run_one<V, Dot>(t, rows);
+  } else {
+    Tile<V> part = t;
+    const std::size_t size = stored_bytes(*t.params);
+    for (std::size_t c = 0; c < columns; c += kPanelColumns<V>) {
+      part.columns = columns - c < kPanelColumns<V> ? columns - c : kPanelColumns<V>;
+      run_one<V, Dot>(part, rows);
+      part.b += kPanelColumns<V> * panel_bytes_per_column;
+      part.factors += V::kTileVectors;
+      part.dst += kPanelColumns<V> * size;
+      part.residual += kPanelColumns<V> * residual_bytes(*t.params);
+      part.column += kPanelColumns<V>;
+      part.carry += kPanelColumns<V>;
+    }
   }
 }
 
