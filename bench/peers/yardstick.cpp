@@ -1,0 +1,112 @@
+// intaglio-yardstick THREADS: what the machine can do at this moment, as one line of JSON. The peak
+// is that of all threads together; the round trip is a cache line's way from one core to another and
+// back, which tells whether the two sit on one die.
+#include <fmt/core.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <thread>
+#include <vector>
+
+#include "bench/kernels/peak.h"
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// The CPUs that this process may use.
+std::vector<int> usable_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  sched_getaffinity(0, sizeof set, &set);
+  std::vector<int> cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+void pin(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  sched_setaffinity(0, sizeof set, &set);
+}
+
+/// GMAC/s of `threads` threads that start together; the best of some short rounds.
+double measure_peak(int threads) {
+  constexpr std::uint64_t kMacs = 500'000'000;
+  double best = 0;
+  for (int round = 0; round < 20; ++round) {
+    std::atomic<int> ready{0};
+    std::atomic<std::uint64_t> macs{0};
+    const auto work = [&] {
+      ready.fetch_add(1);
+      while (ready.load() < threads) {
+      }
+      macs.fetch_add(intaglio::bench::run_peak(kMacs));
+    };
+    std::vector<std::thread> others;
+    for (int i = 1; i < threads; ++i) others.emplace_back(work);
+    while (ready.load() < threads - 1) {
+    }
+    const auto start = Clock::now();
+    work();
+    for (std::thread& thread : others) thread.join();
+    best = std::max(best, static_cast<double>(macs.load()) / seconds_since(start) * 1e-9);
+  }
+  return best;
+}
+
+/// Nanoseconds; 0 where there is one core.
+double measure_round_trip() {
+  const std::vector<int> cpus = usable_cpus();
+  if (cpus.size() < 2) return 0;
+  constexpr int kTrips = 20000;
+  alignas(128) static std::atomic<int> ball{0};
+  std::thread other([&] {
+    pin(cpus[1]);
+    for (int i = 0; i < kTrips; ++i) {
+      while (ball.load(std::memory_order_acquire) != 2 * i + 1) {
+      }
+      ball.store(2 * i + 2, std::memory_order_release);
+    }
+  });
+  pin(cpus[0]);
+  Clock::time_point start;
+  for (int i = 0; i < kTrips; ++i) {
+    if (i == kTrips / 2) start = Clock::now();  // both threads run by then
+    ball.store(2 * i + 1, std::memory_order_release);
+    while (ball.load(std::memory_order_acquire) != 2 * i + 2) {
+    }
+  }
+  const double spent = seconds_since(start);
+  other.join();
+  return spent / (kTrips - kTrips / 2) * 1e9;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int threads = argc == 2 ? std::atoi(argv[1]) : 0;
+  if (threads < 1 || threads > 256) {
+    fmt::print(stderr, "usage: intaglio-yardstick THREADS\n");
+    return 2;
+  }
+  if (!intaglio::bench::has_peak()) {
+    fmt::print(stderr, "intaglio-yardstick: this CPU has no AVX-512 VNNI to measure with\n");
+    return 4;
+  }
+  const double peak = measure_peak(threads);
+  const double round_trip = threads > 1 ? measure_round_trip() : 0;
+  fmt::print("{{\"threads\": {}, \"gmac_s\": {:.2f}, \"round_trip_ns\": {:.0f}}}\n", threads, peak,
+             round_trip);
+  return 0;
+}
