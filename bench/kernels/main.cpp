@@ -46,7 +46,8 @@ class Measured {
     if (entry_.bytes > 0) state.counters[kByteRate] = giga_per_second(entry_.bytes);
     if (entry_.macs > 0) {
       state.counters[kMacRate] = giga_per_second(entry_.macs);
-      if (peak_ > 0) state.counters["of_peak"] = giga_per_second(entry_.macs / peak_);
+      // The share of the peak: how many peaks' worth a second holds.
+      if (peak_ > 0) state.counters["peaks"] = giga_per_second(entry_.macs / peak_);
     }
   }
 

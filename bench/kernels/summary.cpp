@@ -106,7 +106,7 @@ void SummaryReporter::print_others(double peak) const {
   fmt::print("{:>8}\n", "% peak");
   for (const Row& row : rows_) {
     if (row.has_peer || row.rates.empty()) continue;
-    fmt::print("{:<19}{:<28}{:<8}", row.kernel, row.shape, row.counts_macs ? kMacRate : kByteRate);
+    fmt::print("{:<19}{:<28}{:<8}", row.kernel, row.shape, row.counts_macs ? "GMAC/s" : "GB/s");
     for (const std::string& isa : isas) fmt::print("{:>13}", cell(row.median_of(isa), 2));
     const double best = row.counts_macs ? row.median_of(isas.front()) : 0;
     fmt::print("{:>8}\n", cell(percent(best, peak)));
@@ -115,7 +115,8 @@ void SummaryReporter::print_others(double peak) const {
 
 void SummaryReporter::Finalize() {
   const double peak = median(peaks_);
-  fmt::print("peak, vpdpbusd on registers: {} GMAC/s; medians of all rounds\n", cell(peak));
+  fmt::print("peak, vpdpbusd on registers: {} GMAC/s; medians of all rounds, by CPU time\n",
+             cell(peak));
   print_gemms(peak);
   print_others(peak);
 }

@@ -37,9 +37,9 @@ class SummaryReporter : public benchmark::BenchmarkReporter {
   std::vector<double> peaks_;
 };
 
-/// What counters are called.
-inline constexpr const char* kMacRate = "GMAC/s";
-inline constexpr const char* kByteRate = "GB/s";
+/// What counters are called; all are rates, per second of CPU time.
+inline constexpr const char* kMacRate = "GMAC";
+inline constexpr const char* kByteRate = "GB";
 inline constexpr const char* kPeakName = "peak/vpdpbusd/registers";
 
 }  // namespace intaglio::bench

@@ -222,7 +222,7 @@ def write_all(folder, name):
         partial = path.with_suffix(".partial")
         onnx.save(build(name, variant, weights, ranges), str(partial))
         partial.rename(path)
-        print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
+        print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
 
 
 if __name__ == "__main__":

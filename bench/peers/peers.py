@@ -4,8 +4,10 @@ Every case (model, threads, batch) is measured in rounds; in a round every engin
 the others stand still, right after the peak of the machine was measured.
 """
 import argparse
+import importlib.metadata
 import json
 import math
+import os
 import pathlib
 import statistics
 import sys
@@ -32,6 +34,14 @@ def wait_until_quiet(limit):
         busy = 1 - (idle_then - idle) / max(1, total_then - total)
         if busy < 0.08 or time.monotonic() >= end:
             return busy
+
+
+def describe(setup):
+    """The machine and the peers' versions, in a line."""
+    cpu = next(l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name"))
+    package = json.loads((setup.onnxruntime / "package.json").read_text())
+    return (f"{cpu}, {len(os.sched_getaffinity(0))} CPUs, ONNX Runtime {package['version']}, "
+            f"PyTorch {importlib.metadata.version('torch')}, {time.strftime('%Y-%m-%d')}")
 
 
 def cosine(a, b):
@@ -74,14 +84,15 @@ def summarize(case, key, engine, visits, machine, busy):
     peak = statistics.median(m["gmac_s"] for m in machine)
     floor = models.macs(case.model) / peak * 1e-6
     medians = [v.median_ms / case.batch for v in visits]
+    fastest = min(v.min_ms for v in visits) / case.batch
     return {
         "model": case.model, "threads": case.threads, "batch": case.batch, "engine": key,
         "macs": models.macs(case.model), "peak_gmac_s": peak, "floor_ms": floor,
         "round_trip_ns": max(m["round_trip_ns"] for m in machine),
         "busy": statistics.median(busy),
         "ms_per_image": {"median": statistics.median(medians), "best_round": min(medians),
-                         "min": min(v.min_ms for v in visits) / case.batch},
-        "multiple": statistics.median(medians) / floor, "best_multiple": min(medians) / floor,
+                         "min": fastest},
+        "multiple": statistics.median(medians) / floor, "best_multiple": fastest / floor,
         "load_ms": engine.load_ms, "peak_mb": engine.peak_mb,
     }
 
@@ -137,9 +148,10 @@ def main():
                 print(f"{models.TITLES[model]}, threads {threads}, batch {batch}", file=sys.stderr)
                 rows += measure_case(case, setup, options)
     if options.json:
-        print("\n".join(json.dumps(row) for row in rows))
+        for row in rows:
+            print(json.dumps({**row, "machine": describe(setup)}))
     else:
-        print(report.text(rows))
+        print(describe(setup), report.text(rows), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 // intaglio-yardstick THREADS: what the machine can do at this moment, as one line of JSON. The peak
-// is that of all threads together; the round trip is a cache line's way from one core to another and
-// back, which tells whether the two sit on one die.
+// is that of all threads together; the round trip is a cache line's way from one core to another
+// and back, which tells whether the two sit on one die.
 #include <fmt/core.h>
 #include <sched.h>
 
