@@ -12,7 +12,8 @@ bool has_peak() noexcept;
 /// instruction) and returns how many it ran. Only where has_peak().
 std::uint64_t run_peak(std::uint64_t macs) noexcept;
 
-/// GMAC/s of run_peak() on this core, the best of `rounds` rounds of a few milliseconds.
+/// GMAC/s of run_peak() on this core, the best of `rounds` rounds, each shorter than the
+/// time between two ticks of the system's clock (1 ms: a tick costs 4 % of a millisecond).
 double measure_peak(int rounds);
 
 }  // namespace intaglio::bench

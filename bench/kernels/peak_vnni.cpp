@@ -4,8 +4,7 @@
 namespace intaglio::bench {
 
 std::uint64_t run_peak(std::uint64_t macs) noexcept {
-  // Sixteen chains hide the latency of two instructions per cycle, five cycles each. Written whole:
-  // where the loop begins makes 4 % on Zen 5.
+  // Sixteen chains hide the latency of two instructions per cycle, five cycles each.
   constexpr std::uint64_t kChains = 16;
   const std::uint64_t turns = macs / (64 * kChains) + 1;
   std::uint64_t left = turns;
