@@ -1,4 +1,4 @@
-"""Runs engines side by side: peers.py --help. run.sh prepares what this needs.
+"""Runs engines side by side on this machine. run.sh prepares what this needs.
 
 Every case (model, threads, batch) is measured in rounds; in a round every engine has its turn while
 the others stand still, right after the peak of the machine was measured.
@@ -113,7 +113,7 @@ def parse_options():
             raise argparse.ArgumentTypeError("numbers from 1 on")
         return values
 
-    parser = argparse.ArgumentParser(prog="bench/peers/run.sh", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="bench/peers/run.sh", description=__doc__.split(". ")[0] + ".")
     parser.add_argument("--models", type=names(models.TITLES), default=["deit_tiny", "deit_small"],
                         help=f"all, or some of {', '.join(models.TITLES)}")
     parser.add_argument("--engines", type=names(ENGINES),
@@ -129,7 +129,7 @@ def parse_options():
     parser.add_argument("--folder", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--yardstick", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--intaglio", type=pathlib.Path, required=True,
-                        help="the intaglio-bench to measure")
+                        help="the intaglio-bench to measure (default: the one that run.sh builds)")
     return parser.parse_args()
 
 
