@@ -20,7 +20,7 @@ for preset in "${presets[@]}"; do
   fi
   { cmake --preset "$preset" && cmake --build --preset "$preset" "${targets[@]}"; } >"$log" 2>&1 ||
     { cat "$log" >&2; exit 1; }
-  ctest --preset "$preset" -j "$(nproc)" "${tests[@]}"
+  ctest --preset "$preset" -j "$(nproc)" --timeout 600 "${tests[@]}"
   # What could not be tested is said again at the end of each run, not lost among its lines.
   grep -ahE '^\*\*\* |SKIPPED|NOT TESTED' "build/$preset/Testing/Temporary/LastTest.log" | sort -u || true
 done

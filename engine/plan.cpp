@@ -13,7 +13,7 @@ std::size_t aligned(std::size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-/// Operands of an operation, as ids.
+/// Operands of a step, as ids.
 struct Uses {
   ValueId a = 0;
   std::optional<ValueId> b;
@@ -25,11 +25,87 @@ Uses uses_of(const Op& op) {
       [](const auto& params) -> Uses {
         if constexpr (requires { params.b; }) {
           return {params.a, params.b, params.dst};
+        } else if constexpr (requires { params.residual; }) {
+          return {params.src, params.residual, params.dst};
         } else {
           return {params.src, std::nullopt, params.dst};
         }
       },
       op.params);
+}
+
+Uses uses_of(const Work& work) {
+  Uses uses = uses_of(*work.op);
+  if (work.fused == nullptr) return uses;
+  const Uses behind = uses_of(*work.fused);
+  return {uses.a, behind.b, behind.dst};
+}
+
+/// What the rows of a result ask of each operand: of attention all rows, else the same ones.
+Rows needed_rows(const Graph& graph, const Op& op, ValueId operand, Rows rows) {
+  if (const auto* select = std::get_if<SelectRowsOp>(&op.params)) {
+    const auto first = static_cast<std::size_t>(select->first);
+    return {first + rows.begin, first + rows.end};
+  }
+  const bool row_by_row = std::holds_alternative<LayerNormOp>(op.params) ||
+                          std::holds_alternative<LinearOp>(op.params) ||
+                          std::holds_alternative<GeluOp>(op.params) ||
+                          std::holds_alternative<LookupOp>(op.params) ||
+                          std::holds_alternative<ResidualAddOp>(op.params);
+  return row_by_row ? rows : Rows{0, graph.values[operand].shape[0]};
+}
+
+/// Per value the rows that something reads; of the logits, all.
+std::vector<Rows> find_needed_rows(const Graph& graph) {
+  std::vector<Rows> needed(graph.values.size());
+  needed[graph.output] = {0, graph.values[graph.output].shape[0]};
+  const auto widen = [&](ValueId id, Rows rows) {
+    Rows& all = needed[id];
+    all = all.count() == 0 ? rows
+                           : Rows{std::min(all.begin, rows.begin), std::max(all.end, rows.end)};
+  };
+  for (std::size_t i = graph.ops.size(); i-- > 0;) {
+    const Op& op = graph.ops[i];
+    const Uses uses = uses_of(op);
+    const Rows rows = needed[uses.dst];
+    if (rows.count() == 0) continue;
+    widen(uses.a, needed_rows(graph, op, uses.a, rows));
+    if (uses.b) widen(*uses.b, needed_rows(graph, op, *uses.b, rows));
+  }
+  return needed;
+}
+
+/// Whether `next` can be done to the codes of `op` before they are stored.
+bool can_fuse(const Graph& graph, const Op& op, const Op& next, const std::vector<int>& readers) {
+  const auto* linear = std::get_if<LinearOp>(&op.params);
+  if (linear == nullptr || linear->residual || readers[linear->dst] != 1) return false;
+  const DType dtype = graph.values[linear->dst].dtype;
+  if (const auto* gelu = std::get_if<GeluOp>(&next.params)) {
+    return gelu->src == linear->dst && dtype == DType::kS16;
+  }
+  const auto* add = std::get_if<ResidualAddOp>(&next.params);
+  return add != nullptr && add->a == linear->dst && dtype == DType::kU8;
+}
+
+/// What is executed, in order.
+std::vector<Work> schedule(const Graph& graph) {
+  std::vector<int> readers(graph.values.size());
+  for (const Op& op : graph.ops) {
+    const Uses uses = uses_of(op);
+    ++readers[uses.a];
+    if (uses.b) ++readers[*uses.b];
+  }
+  const std::vector<Rows> needed = find_needed_rows(graph);
+  std::vector<Work> works;
+  for (std::size_t i = 0; i < graph.ops.size(); ++i) {
+    Work work{&graph.ops[i], nullptr, {}};
+    if (i + 1 < graph.ops.size() && can_fuse(graph, graph.ops[i], graph.ops[i + 1], readers)) {
+      work.fused = &graph.ops[++i];
+    }
+    work.rows = needed[uses_of(work).dst];
+    if (work.rows.count() != 0) works.push_back(work);
+  }
+  return works;
 }
 
 std::size_t bytes_of(const Value& value) {
@@ -78,45 +154,71 @@ std::size_t lay_out(std::vector<Block>& blocks) {
   return end;
 }
 
+/// Where each value lives, and how large the arena must be.
+class Arena {
+ public:
+  Arena(const Graph& graph, const std::vector<Work>& works)
+      : graph_(graph), places_(graph.values.size()) {
+    for (std::size_t i = 0; i < works.size(); ++i) {
+      const Uses uses = uses_of(works[i]);
+      for (const std::optional<ValueId>& read : {std::optional(uses.a), uses.b}) {
+        if (read && places_[*read].block) blocks_[*places_[*read].block].last = i;
+      }
+      const Value& dst = graph.values[uses.dst];
+      if (const auto* select = std::get_if<SelectRowsOp>(&works[i].op->params)) {
+        const std::size_t row = bytes_of(dst) / dst.shape[0];
+        places_[uses.dst] = {
+            places_[uses.a].block,
+            places_[uses.a].offset + static_cast<std::size_t>(select->first) * row};
+      } else if (uses.dst != graph.output) {
+        places_[uses.dst] = {blocks_.size(), 0};
+        blocks_.push_back({aligned(bytes_of(dst)), i, i, 0});
+      }
+    }
+    bytes_ = lay_out(blocks_);
+  }
+  std::size_t bytes() const { return bytes_; }
+  Location locate(ValueId id) const {
+    if (id == graph_.input) return {Location::Place::kImage, 0};
+    if (!places_[id].block) return {Location::Place::kLogits, 0};
+    return {Location::Place::kArena, blocks_[*places_[id].block].offset + places_[id].offset};
+  }
+
+ private:
+  const Graph& graph_;
+  std::vector<Placement> places_;
+  std::vector<Block> blocks_;
+  std::size_t bytes_ = 0;
+};
+
+StepInfo info_of(const Graph& graph, const Work& work) {
+  const Uses uses = uses_of(work);
+  StepInfo info = {work.op->name, kind_name(work.op->params), multiply_accumulates(graph, *work.op),
+                   constant_bytes(*work.op),
+                   bytes_of(graph.values[uses.a]) + bytes_of(graph.values[uses.dst])};
+  if (uses.b) info.activation_bytes += bytes_of(graph.values[*uses.b]);
+  if (work.fused != nullptr) {
+    info.kind += std::string("+") + kind_name(work.fused->params);
+    info.parameter_bytes += constant_bytes(*work.fused);
+  }
+  return info;
+}
+
 }  // namespace
 
 Plan make_plan(const Graph& graph, const kernels::KernelTable& table) {
-  std::vector<Placement> places(graph.values.size());
-  std::vector<Block> blocks;
-  for (std::size_t i = 0; i < graph.ops.size(); ++i) {
-    const Uses uses = uses_of(graph.ops[i]);
-    for (const std::optional<ValueId>& read : {std::optional(uses.a), uses.b}) {
-      if (read && places[*read].block) blocks[*places[*read].block].last = i;
-    }
-    const Value& dst = graph.values[uses.dst];
-    if (const auto* select = std::get_if<SelectRowsOp>(&graph.ops[i].params)) {
-      const std::size_t row = bytes_of(dst) / dst.shape[0];
-      places[uses.dst] = {places[uses.a].block,
-                          places[uses.a].offset + static_cast<std::size_t>(select->first) * row};
-    } else if (uses.dst != graph.output) {
-      places[uses.dst] = {blocks.size(), 0};
-      blocks.push_back({aligned(bytes_of(dst)), i, i, 0});
-    }
-  }
-
+  const std::vector<Work> works = schedule(graph);
+  const Arena arena(graph, works);
   Plan plan;
-  plan.arena_bytes = lay_out(blocks);
-  const auto locate = [&](ValueId id) -> Location {
-    if (id == graph.input) return {Location::Place::kImage, 0};
-    if (!places[id].block) return {Location::Place::kLogits, 0};
-    return {Location::Place::kArena, blocks[*places[id].block].offset + places[id].offset};
-  };
-  for (const Op& op : graph.ops) {
-    std::unique_ptr<Step> step = make_step(graph, op, table);
+  plan.arena_bytes = arena.bytes();
+  for (const Work& work : works) {
+    std::unique_ptr<Step> step = make_step(graph, work, table);
     if (step == nullptr) continue;
-    const Uses uses = uses_of(op);
-    std::size_t bytes = bytes_of(graph.values[uses.a]) + bytes_of(graph.values[uses.dst]);
-    if (uses.b) bytes += bytes_of(graph.values[*uses.b]);
-    plan.infos.push_back({op.name, kind_name(op.params), multiply_accumulates(graph, op),
-                          constant_bytes(op), bytes});
+    const Uses uses = uses_of(work);
+    plan.infos.push_back(info_of(graph, work));
     plan.scratch_bytes = std::max(plan.scratch_bytes, aligned(step->scratch_bytes()));
-    plan.steps.push_back(
-        {std::move(step), locate(uses.a), uses.b ? locate(*uses.b) : Location{}, locate(uses.dst)});
+    plan.steps.push_back({std::move(step), arena.locate(uses.a),
+                          uses.b ? arena.locate(*uses.b) : Location{}, arena.locate(uses.dst)});
   }
   return plan;
 }

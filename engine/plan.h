@@ -31,8 +31,11 @@ struct Plan {
   std::size_t scratch_bytes = 0;  ///< of one thread, a multiple of 64
 };
 
-/// Lays out activations by lifetime: a value's memory is reused once its last reader is done. The
-/// graph has passed check() and outlives the plan.
+/// Decides what is executed, and lays activations out by lifetime: a value's memory is reused once
+/// its last reader is done.
+///  - A linear layer and the GELU or residual addition that alone reads its codes are one step.
+///  - Rows that nothing reads are not made: only the class token leaves the last block.
+/// The graph has passed check() and outlives the plan.
 Plan make_plan(const Graph& graph, const kernels::KernelTable& table);
 
 }  // namespace intaglio

@@ -1,7 +1,8 @@
 // Runs a plan. Everything here moves and computes integers only; a test disassembles this object.
-#include <algorithm>
+#include <atomic>
 #include <cassert>
 #include <new>
+#include <thread>
 
 #include "engine/model.h"
 
@@ -14,79 +15,183 @@ struct AlignedDelete {
   void operator()(std::byte* p) const { ::operator delete(p, kAlignment); }
 };
 
+/// Tells the CPU that it waits for another core, and after a while the system: with more threads
+/// than CPUs the other one may not be running.
+class Wait {
+ public:
+  void operator()() {
+    if (++rounds_ % kRoundsPerYield != 0) {
+      __builtin_ia32_pause();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+
+ private:
+  static constexpr unsigned kRoundsPerYield = 256;
+  unsigned rounds_ = 0;
+};
+
 }  // namespace
 
+/// One image over several threads. Of the executor's tasks, the first to run leads: it publishes
+/// the steps one after the other. The others help: they take pieces of the current step until there
+/// are no more steps. The leader takes pieces too, and waits for those that were taken, so that an
+/// inference gets done however many of its tasks the executor really runs at the same time, and a
+/// step costs one atomic exchange, not a wake-up.
+///
+/// Several images: each task takes whole images, with an arena of its own; nothing is waited for.
 struct Session::State {
   State(Model session_model, Executor* session_executor)
       : model(std::move(session_model)),
+        plan(model.impl_->plan),
         executor(session_executor),
         threads(session_executor == nullptr ? 1 : session_executor->concurrency()),
-        plan(model.impl_->plan),
-        memory(static_cast<std::byte*>(::operator new(
-            plan.arena_bytes + threads * plan.scratch_bytes + kAtLeastOne, kAlignment))),
+        lane_bytes(plan.arena_bytes + plan.scratch_bytes),
+        memory(
+            static_cast<std::byte*>(::operator new(threads* lane_bytes + kAtLeastOne, kAlignment))),
         logits(model.classes()) {
-    // Bound once: a std::function made per step could allocate.
-    task = [this](std::size_t piece) { run_piece(piece); };
+    // Bound once: a std::function made per call could allocate.
+    share_steps = [this](std::size_t lane) {
+      if (!led.exchange(true, std::memory_order_relaxed)) {
+        lead(lane);
+      } else {
+        help(lane);
+      }
+    };
+    share_images = [this](std::size_t lane) {
+      for (std::size_t i = next_image++; i < images.size(); i = next_image++) {
+        run_alone(images[i], out + i * logits.size(), lane);
+      }
+    };
   }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
 
-  void run(ImageView pixels, std::int32_t* out) {
+  void run(std::span<const ImageView> all, std::int32_t* all_logits) {
+    // Whole images while every thread has one; the rest is shared step by step.
+    const std::size_t whole = threads == 1 ? all.size() : all.size() / threads * threads;
+    images = all.first(whole);
+    out = all_logits;
+    next_image = 0;
+    if (threads == 1) {
+      share_images(0);
+    } else if (whole != 0) {
+      executor->run(threads, share_images);
+    }
+    for (std::size_t i = whole; i < all.size(); ++i) {
+      images = all.subspan(i, 1);
+      out = all_logits + i * logits.size();
+      led.store(false, std::memory_order_relaxed);
+      ticket.store(0, std::memory_order_relaxed);
+      executor->run(threads, share_steps);
+    }
+  }
+
+  void run_alone(ImageView image, std::int32_t* image_logits, std::size_t lane) {
     for (std::size_t i = 0; i < plan.steps.size(); ++i) {
-      const PlannedStep& step = plan.steps[i];
+      StepObserver* const told = lane == 0 ? observer : nullptr;
+      if (told != nullptr) told->begin(i);
+      const Step& step = *plan.steps[i].step;
+      step.run(operands_of(plan.steps[i], image, image_logits, arena(lane)), 0, step.units(),
+               scratch(lane));
+      if (told != nullptr) told->end(i);
+    }
+  }
+
+  void lead(std::size_t lane) {
+    for (std::size_t i = 0; i < plan.steps.size(); ++i) {
       if (observer != nullptr) observer->begin(i);
-      current = step.step.get();
-      operands.a = read(step.a, pixels);
-      operands.b = static_cast<const std::uint8_t*>(read(step.b, pixels));
-      operands.image_stride = pixels.stride;
-      operands.dst = step.dst.place == Location::Place::kArena
-                         ? static_cast<void*>(memory.get() + step.dst.offset)
-                         : out;
-      pieces = std::min(threads, current->units());
+      const std::size_t pieces = pieces_of(i);
       if (pieces == 1) {
-        run_piece(0);
+        run_piece(i, 0, lane);
       } else {
-        executor->run(pieces, task);
+        done.store(0, std::memory_order_relaxed);
+        ticket.store(ticket_of(i), std::memory_order_release);
+        while (take_piece(lane)) {
+        }
+        for (Wait wait; done.load(std::memory_order_acquire) != pieces;) wait();
       }
       if (observer != nullptr) observer->end(i);
     }
+    ticket.store(kFinished, std::memory_order_release);
   }
 
-  /// Piece `piece` of `pieces` of the current step; each has scratch memory of its own.
-  void run_piece(std::size_t piece) const noexcept {
-    const std::size_t units = current->units();
-    current->run(operands, units * piece / pieces, units * (piece + 1) / pieces,
-                 memory.get() + plan.arena_bytes + piece * plan.scratch_bytes);
-  }
-
-  const void* read(const Location& location, ImageView pixels) const {
-    switch (location.place) {
-      case Location::Place::kImage:
-        return pixels.data;
-      case Location::Place::kArena:
-        return memory.get() + location.offset;
-      case Location::Place::kNone:
-      case Location::Place::kLogits:
-        break;  // check(): nothing reads the logits
+  void help(std::size_t lane) {
+    Wait wait;
+    while (ticket.load(std::memory_order_acquire) < kFinished) {
+      if (!take_piece(lane)) wait();
     }
-    return nullptr;
   }
+
+  /// Takes and runs a piece of the current step, if there is one.
+  bool take_piece(std::size_t lane) {
+    if (!has_piece(ticket.load(std::memory_order_acquire))) return false;
+    const std::uint64_t taken = ticket.fetch_add(1, std::memory_order_acq_rel);
+    if (!has_piece(taken)) return false;
+    run_piece(step_of(taken), taken & kPieceMask, lane);
+    done.fetch_add(1, std::memory_order_release);
+    return true;
+  }
+
+  void run_piece(std::size_t index, std::size_t piece, std::size_t lane) {
+    const Step& step = *plan.steps[index].step;
+    const std::size_t pieces = pieces_of(index);
+    const std::size_t units = step.units();
+    step.run(operands_of(plan.steps[index], images[0], out, arena(0)), units * piece / pieces,
+             units * (piece + 1) / pieces, scratch(lane));
+  }
+
+  /// A few per thread: they even out what other processes take from a core.
+  std::size_t pieces_of(std::size_t step) const {
+    return std::min(kPiecesPerThread * threads, plan.steps[step].step->units());
+  }
+
+  // A ticket is a step, counted from 1, and its next piece. Late takers may count beyond the last
+  // piece; the number of threads keeps that far from the step's bits.
+  static std::uint64_t ticket_of(std::size_t step) { return (step + 1) << kPieceBits; }
+  static std::size_t step_of(std::uint64_t t) { return (t >> kPieceBits) - 1; }
+  bool has_piece(std::uint64_t t) const {
+    return t >> kPieceBits != 0 && t < kFinished && (t & kPieceMask) < pieces_of(step_of(t));
+  }
+
+  Operands operands_of(const PlannedStep& step, ImageView image, std::int32_t* image_logits,
+                       std::byte* values) const {
+    const auto place = [&](const Location& location) -> std::byte* {
+      return location.place == Location::Place::kArena ? values + location.offset : nullptr;
+    };
+    Operands operands = {place(step.a), place(step.b), image.stride, place(step.dst)};
+    if (step.a.place == Location::Place::kImage) operands.a = image.data;
+    if (step.dst.place == Location::Place::kLogits) operands.dst = image_logits;
+    return operands;
+  }
+
+  std::byte* arena(std::size_t lane) const { return memory.get() + lane * lane_bytes; }
+  std::byte* scratch(std::size_t lane) const { return arena(lane) + plan.arena_bytes; }
 
   static constexpr std::size_t kAtLeastOne = 64;
+  static constexpr std::size_t kPiecesPerThread = 4;
+  static constexpr int kPieceBits = 32;
+  static constexpr std::uint64_t kPieceMask = (std::uint64_t{1} << kPieceBits) - 1;
+  static constexpr std::uint64_t kFinished = ~kPieceMask;
 
   Model model;
+  const Plan& plan;
   Executor* executor;
   std::size_t threads;
-  const Plan& plan;
-  std::unique_ptr<std::byte, AlignedDelete> memory;
+  std::size_t lane_bytes;
+  std::unique_ptr<std::byte, AlignedDelete> memory;  ///< a lane per thread: arena, scratch
   std::vector<std::int32_t> logits;
-  std::function<void(std::size_t)> task;
+  std::function<void(std::size_t)> share_steps, share_images;
   StepObserver* observer = nullptr;
 
-  // The step in execution.
-  const Step* current = nullptr;
-  Operands operands;
-  std::size_t pieces = 1;
+  // The call in execution.
+  std::span<const ImageView> images;
+  std::int32_t* out = nullptr;
+  std::atomic<std::size_t> next_image{0};
+  std::atomic<bool> led{false};
+  alignas(64) std::atomic<std::uint64_t> ticket{0};
+  alignas(64) std::atomic<std::size_t> done{0};
 };
 
 Session::Session(Model model, Executor* executor)
@@ -126,9 +231,7 @@ void Session::run(std::span<const ImageView> images, std::span<std::int32_t> log
                       " x " + std::to_string(image.height));
     }
   }
-  for (std::size_t i = 0; i < images.size(); ++i) {
-    state_->run(images[i], logits.data() + i * model.classes());
-  }
+  state_->run(images, logits.data());
 }
 
 }  // namespace intaglio

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <vector>
 
 namespace intaglio {
@@ -37,49 +38,68 @@ std::uint8_t* codes(void* buffer) {
   return static_cast<std::uint8_t*>(buffer);
 }
 
-class PatchesStep : public Step {
+kernels::CodeType code_type(DType dtype) {
+  return dtype == DType::kU8    ? kernels::CodeType::kU8
+         : dtype == DType::kS16 ? kernels::CodeType::kS16
+                                : kernels::CodeType::kS32;
+}
+
+/// Steps whose units are the rows of the result.
+class RowStep : public Step {
  public:
-  PatchesStep(const Graph& graph, const PatchesOp& op, const KernelTable& table)
-      : kernel_(table.pixels_to_patches), units_(graph.values[op.dst].shape[0]) {
-    const auto& shape = graph.values[op.src].shape;
-    params_ = {shape[0], shape[1], static_cast<std::size_t>(op.patch), op.table.data()};
-  }
-  std::size_t units() const noexcept override { return units_; }
-  void run(const Operands& o, std::size_t begin, std::size_t end,
+  explicit RowStep(Rows rows) : rows_(rows) {}
+  std::size_t units() const noexcept override { return rows_.count(); }
+  void run(const Operands& operands, std::size_t begin, std::size_t end,
            std::byte*) const noexcept override {
-    kernel_(params_, codes(o.a), o.image_stride, begin, end, codes(o.dst));
+    run_rows(operands, rows_.begin + begin, rows_.begin + end);
   }
 
  private:
+  virtual void run_rows(const Operands& operands, std::size_t begin,
+                        std::size_t end) const noexcept = 0;
+  Rows rows_;
+};
+
+class PatchesStep : public RowStep {
+ public:
+  PatchesStep(const Graph& graph, const PatchesOp& op, const Work& work, const KernelTable& table)
+      : RowStep(work.rows), kernel_(table.pixels_to_patches) {
+    const auto& shape = graph.values[op.src].shape;
+    params_ = {shape[0], shape[1], static_cast<std::size_t>(op.patch), op.table.data()};
+  }
+
+ private:
+  void run_rows(const Operands& o, std::size_t begin, std::size_t end) const noexcept override {
+    kernel_(params_, codes(o.a), o.image_stride, begin, end, codes(o.dst));
+  }
+
   decltype(KernelTable::pixels_to_patches) kernel_;
-  std::size_t units_;
   kernels::PatchParams params_;
 };
 
-class LookupStep : public Step {
+class LookupStep : public RowStep {
  public:
-  LookupStep(const Graph& graph, const LookupOp& op, const KernelTable& table)
-      : kernel_(table.lookup_u8),
+  LookupStep(const Graph& graph, const LookupOp& op, const Work& work, const KernelTable& table)
+      : RowStep(work.rows),
+        kernel_(table.lookup_u8),
         table_(op.table.data()),
-        rows_(graph.values[op.dst].shape[0]),
         cols_(graph.values[op.dst].shape[1]) {}
-  std::size_t units() const noexcept override { return rows_; }
-  void run(const Operands& o, std::size_t begin, std::size_t end,
-           std::byte*) const noexcept override {
+
+ private:
+  void run_rows(const Operands& o, std::size_t begin, std::size_t end) const noexcept override {
     kernel_(table_, codes(o.a) + begin * cols_, (end - begin) * cols_,
             codes(o.dst) + begin * cols_);
   }
 
- private:
   decltype(KernelTable::lookup_u8) kernel_;
   const std::uint8_t* table_;
-  std::size_t rows_, cols_;
+  std::size_t cols_;
 };
 
-class EmbedStep : public Step {
+class EmbedStep : public RowStep {
  public:
-  EmbedStep(const Graph& graph, const EmbedOp& op, const KernelTable& table)
-      : kernel_(table.residual_add), op_(op), rows_(graph.values[op.dst].shape[0]) {
+  EmbedStep(const Graph& graph, const EmbedOp& op, const Work& work, const KernelTable& table)
+      : RowStep(work.rows), kernel_(table.residual_add), op_(op) {
     const Value& dst = graph.values[op.dst];
     dim_ = dst.shape[1];
     prefix_rows_ = op.prefix.shape()[0];
@@ -95,9 +115,9 @@ class EmbedStep : public Step {
                .shift = op.shift,
                .zero_point = dst.grid.zero_point};
   }
-  std::size_t units() const noexcept override { return rows_; }
-  void run(const Operands& o, std::size_t begin, std::size_t end,
-           std::byte*) const noexcept override {
+
+ private:
+  void run_rows(const Operands& o, std::size_t begin, std::size_t end) const noexcept override {
     std::uint8_t* dst = codes(o.dst);
     if (begin < prefix_rows_) {
       const std::size_t stop = std::min(end, prefix_rows_);
@@ -110,21 +130,23 @@ class EmbedStep : public Step {
             dst + begin * dim_);
   }
 
- private:
   decltype(KernelTable::residual_add) kernel_;
   const EmbedOp& op_;
-  std::size_t rows_, dim_, prefix_rows_;
+  std::size_t dim_, prefix_rows_;
   std::vector<std::uint8_t> zeros_, exponents_;
   kernels::ResidualParams params_;
 };
 
-class LayerNormStep : public Step {
+class LayerNormStep : public RowStep {
  public:
-  LayerNormStep(const Graph& graph, const LayerNormOp& op, const KernelTable& table)
-      : kernel_(table.layernorm_ptf), rows_(graph.values[op.dst].shape[0]) {
+  LayerNormStep(const Graph& graph, const LayerNormOp& op, const Work& work,
+                const KernelTable& table)
+      : RowStep(work.rows), kernel_(table.layernorm_ptf) {
     const Value& src = graph.values[op.src];
     exponents_ = exponents_of(src.grid, src.shape[1]);
+    row_bytes_ = src.shape[1] * dtype_size(src.dtype);
     params_ = {.dim = src.shape[1],
+               .src_type = code_type(src.dtype),
                .zero_src = src.grid.zero_point,
                .exponents = exponents_.data(),
                .multiplier = op.multiplier.data(),
@@ -132,28 +154,55 @@ class LayerNormStep : public Step {
                .shift = op.shift,
                .zero_point = graph.values[op.dst].grid.zero_point};
   }
-  std::size_t units() const noexcept override { return rows_; }
-  void run(const Operands& o, std::size_t begin, std::size_t end,
-           std::byte*) const noexcept override {
-    const std::size_t at = begin * params_.dim;
-    kernel_(params_, codes(o.a) + at, end - begin, codes(o.dst) + at);
-  }
 
  private:
+  void run_rows(const Operands& o, std::size_t begin, std::size_t end) const noexcept override {
+    kernel_(params_, static_cast<const std::byte*>(o.a) + begin * row_bytes_, end - begin,
+            codes(o.dst) + begin * params_.dim);
+  }
+
   decltype(KernelTable::layernorm_ptf) kernel_;
-  std::size_t rows_;
+  std::size_t row_bytes_;
   std::vector<std::uint8_t> exponents_;
   kernels::LayerNormParams params_;
 };
 
+kernels::GeluParams gelu_params(const Graph& graph, const GeluOp& op) {
+  return {op.multiplier,  op.shift,        op.segment_bits,
+          op.base.data(), op.slope.data(), graph.values[op.dst].grid.zero_point};
+}
+
+/// A residual addition's parameters and the exponents they point to.
+struct Addition {
+  Addition(const Graph& graph, const ResidualAddOp& op) {
+    const Value& b = graph.values[op.b];
+    const Value& dst = graph.values[op.dst];
+    exponents_b = exponents_of(b.grid, dst.shape[1]);
+    exponents_dst = exponents_of(dst.grid, dst.shape[1]);
+    params = {.dim = dst.shape[1],
+              .zero_a = graph.values[op.a].grid.zero_point,
+              .multiplier_a = op.multiplier_a,
+              .zero_b = b.grid.zero_point,
+              .multiplier_b = op.multiplier_b,
+              .exponents_b = exponents_b.data(),
+              .exponents_dst = exponents_dst.data(),
+              .shift = op.shift,
+              .zero_point = dst.grid.zero_point};
+  }
+  std::vector<std::uint8_t> exponents_b, exponents_dst;
+  kernels::ResidualParams params;
+};
+
+/// Units are blocks of rows within groups of columns; those of one group are neighbours, because
+/// they read the same weights.
 class LinearStep : public Step {
  public:
-  LinearStep(const Graph& graph, const LinearOp& op, const KernelTable& table)
+  LinearStep(const Graph& graph, const LinearOp& op, const Work& work, const KernelTable& table)
       : kernel_(table.gemm_u8s8),
-        packed_(table.gemm_packed_bytes(op.weight.shape()[0], op.weight.shape()[1])) {
+        packed_(table.gemm_packed_bytes(op.weight.shape()[0], op.weight.shape()[1])),
+        rows_(work.rows),
+        blocks_((rows_.count() + kRowsPerBlock - 1) / kRowsPerBlock) {
     const Value& dst = graph.values[op.dst];
-    rows_ = dst.shape[0];
-    element_bytes_ = dtype_size(dst.dtype);
     params_ = {.n = op.weight.shape()[0],
                .k = op.weight.shape()[1],
                .packed = packed_.data(),
@@ -161,129 +210,169 @@ class LinearStep : public Step {
                .bias = op.bias.data(),
                .shift = op.shift,
                .zero_point = dst.grid.zero_point,
-               .output = dst.dtype == DType::kU8    ? kernels::OutputType::kU8
-                         : dst.dtype == DType::kS16 ? kernels::OutputType::kS16
-                                                    : kernels::OutputType::kS32};
+               .output = code_type(dst.dtype)};
+    if (op.residual) add_sums(graph, op);
+    if (work.fused != nullptr) fuse(graph, *work.fused);
     table.gemm_pack(op.weight.data(), params_.n, params_.k, packed_.data());
   }
-  std::size_t units() const noexcept override { return rows_; }
+  std::size_t units() const noexcept override {
+    return (params_.n + kernels::kColumnStep - 1) / kernels::kColumnStep * blocks_;
+  }
   void run(const Operands& o, std::size_t begin, std::size_t end,
            std::byte*) const noexcept override {
-    std::byte* dst = static_cast<std::byte*>(o.dst) + begin * params_.n * element_bytes_;
-    kernel_(params_, codes(o.a) + begin * params_.k, params_.k, end - begin, dst, params_.n);
-  }
-
- private:
-  decltype(KernelTable::gemm_u8s8) kernel_;
-  AlignedBytes packed_;
-  std::size_t rows_, element_bytes_;
-  kernels::GemmParams params_;
-};
-
-/// Units are blocks of rows within heads: nothing larger than a block of scores is ever stored.
-class AttentionStep : public Step {
- public:
-  AttentionStep(const Graph& graph, const AttentionOp& op, const KernelTable& table)
-      : table_(table),
-        tokens_(graph.values[op.dst].shape[0]),
-        dim_(graph.values[op.dst].shape[1]),
-        head_dim_(dim_ / static_cast<std::size_t>(op.heads)),
-        heads_(static_cast<std::size_t>(op.heads)),
-        blocks_((tokens_ + kRowsPerBlock - 1) / kRowsPerBlock) {
-    const std::int32_t zero_src = graph.values[op.src].grid.zero_point;
-    scores_ = {zero_src, op.score_multiplier, op.score_shift, op.score_zero_point};
-    softmax_ = {op.exponentials.data()};
-    attend_ = {zero_src, static_cast<std::uint8_t>(op.zero_code), op.attend_multiplier,
-               op.attend_shift, graph.values[op.dst].grid.zero_point};
-  }
-  std::size_t units() const noexcept override { return heads_ * blocks_; }
-  std::size_t scratch_bytes() const noexcept override { return kRowsPerBlock * tokens_; }
-  void run(const Operands& o, std::size_t begin, std::size_t end,
-           std::byte* scratch) const noexcept override {
-    auto* map = reinterpret_cast<std::uint8_t*>(scratch);  // scores, then codes, in place
-    for (std::size_t unit = begin; unit < end; ++unit) {
-      const std::size_t head = unit / blocks_;
-      const std::size_t row = unit % blocks_ * kRowsPerBlock;
-      const std::size_t rows = std::min(kRowsPerBlock, tokens_ - row);
-      const std::size_t stride = 3 * dim_;
-      const std::uint8_t* q = codes(o.a) + head * head_dim_;
-      const std::uint8_t* k = q + dim_;
-      const std::uint8_t* v = k + dim_;
-      table_.attention_scores(scores_, q + row * stride, rows, k, tokens_, head_dim_, stride, map);
-      table_.softmax_log2(softmax_, map, rows, tokens_, map);
-      table_.attend_log2(attend_, map, rows, v, tokens_, head_dim_, stride,
-                         codes(o.dst) + row * dim_ + head * head_dim_, dim_);
+    while (begin < end) {
+      const std::size_t group = begin / blocks_;
+      const std::size_t block = begin % blocks_;
+      // As many units as one call can do: whole groups of columns, or rows of one.
+      const std::size_t groups = block == 0 ? (end - begin) / blocks_ : 0;
+      const std::size_t stop =
+          groups != 0 ? begin + groups * blocks_ : std::min(end, (group + 1) * blocks_);
+      const std::size_t last_group = groups != 0 ? group + groups : group + 1;
+      const std::size_t last_block = groups != 0 ? blocks_ : block + (stop - begin);
+      multiply(
+          o,
+          {rows_.begin + block * kRowsPerBlock,
+           std::min(rows_.end, rows_.begin + last_block * kRowsPerBlock)},
+          {group * kernels::kColumnStep, std::min(params_.n, last_group * kernels::kColumnStep)});
+      begin = stop;
     }
   }
 
  private:
-  // Large enough to share the preparation of k and v, small enough for scores to stay in cache.
-  static constexpr std::size_t kRowsPerBlock = 64;
+  static constexpr std::size_t kRowsPerBlock = 24;  // whole tiles
 
-  const KernelTable& table_;
-  std::size_t tokens_, dim_, head_dim_, heads_, blocks_;
-  kernels::ScoreParams scores_;
-  kernels::SoftmaxParams softmax_;
-  kernels::AttendParams attend_;
+  void add_sums(const Graph& graph, const LinearOp& op) {
+    const Value& residual = graph.values[*op.residual];
+    params_.epilogue = kernels::GemmEpilogue::kAddSums;
+    params_.residual_multiplier = op.residual_multiplier.data();
+    params_.residual_type = code_type(residual.dtype);
+    params_.residual_zero = residual.grid.zero_point;
+    residual_bytes_ = dtype_size(residual.dtype);
+  }
+  void fuse(const Graph& graph, const Op& op) {
+    if (const auto* gelu = std::get_if<GeluOp>(&op.params)) {
+      gelu_ = gelu_params(graph, *gelu);
+      params_.epilogue = kernels::GemmEpilogue::kGelu;
+      params_.gelu = &gelu_;
+    } else {
+      addition_.emplace(graph, std::get<ResidualAddOp>(op.params));
+      params_.epilogue = kernels::GemmEpilogue::kAddCodes;
+      params_.add = &addition_->params;
+    }
+  }
+  void multiply(const Operands& o, Rows rows, kernels::ColumnRange columns) const noexcept {
+    const std::size_t at = rows.begin * params_.n;
+    const auto* residual = static_cast<const std::byte*>(o.b);
+    kernel_(params_, columns, codes(o.a) + rows.begin * params_.k, params_.k, rows.count(),
+            residual == nullptr ? nullptr : residual + at * residual_bytes_,
+            static_cast<std::byte*>(o.dst) + at * kernels::stored_bytes(params_), params_.n);
+  }
+
+  decltype(KernelTable::gemm_u8s8) kernel_;
+  AlignedBytes packed_;
+  Rows rows_;
+  std::size_t blocks_;
+  std::size_t residual_bytes_ = 1;
+  kernels::GeluParams gelu_;
+  std::optional<Addition> addition_;
+  kernels::GemmParams params_;
 };
 
-class GeluStep : public Step {
+/// Units are blocks of rows within heads: nothing larger than a few rows of scores is ever stored.
+class AttentionStep : public Step {
  public:
-  GeluStep(const Graph& graph, const GeluOp& op, const KernelTable& table)
-      : kernel_(table.gelu_table),
-        rows_(graph.values[op.dst].shape[0]),
-        cols_(graph.values[op.dst].shape[1]),
-        params_{op.multiplier,  op.shift,        op.segment_bits,
-                op.base.data(), op.slope.data(), graph.values[op.dst].grid.zero_point} {}
-  std::size_t units() const noexcept override { return rows_; }
+  AttentionStep(const Graph& graph, const AttentionOp& op, const Work& work,
+                const KernelTable& table)
+      : kernel_(table.attention),
+        prepared_(kernels::kSoftmaxTableBytes),
+        rows_(work.rows),
+        dim_(graph.values[op.dst].shape[1]),
+        heads_(static_cast<std::size_t>(op.heads)),
+        blocks_((rows_.count() + kRowsPerBlock - 1) / kRowsPerBlock) {
+    const Value& src = graph.values[op.src];
+    const std::int32_t zero_src = src.grid.zero_point;
+    params_ = {.tokens = src.shape[0],
+               .head_dim = dim_ / heads_,
+               .src_stride = 3 * dim_,
+               .dst_stride = dim_,
+               .scores = {zero_src, op.score_multiplier, op.score_shift, op.score_zero_point},
+               .softmax = {.form = op.form,
+                           .exponentials = op.exponentials.data(),
+                           .codes = op.codes.data(),
+                           .zero_code = static_cast<std::uint8_t>(op.zero_code),
+                           .unit_bits = op.unit_bits},
+               .attend = {zero_src, op.attend_multiplier, op.attend_shift,
+                          graph.values[op.dst].grid.zero_point},
+               .prepared = prepared_.data()};
+    table.softmax_prepare(params_.softmax, prepared_.data());
+    scratch_bytes_ = table.attention_scratch_bytes(params_);
+  }
+  std::size_t units() const noexcept override { return heads_ * blocks_; }
+  std::size_t scratch_bytes() const noexcept override { return scratch_bytes_; }
   void run(const Operands& o, std::size_t begin, std::size_t end,
-           std::byte*) const noexcept override {
+           std::byte* scratch) const noexcept override {
+    while (begin < end) {  // the units of one head are one call: it lays out keys and values once
+      const std::size_t head = begin / blocks_;
+      const std::size_t stop = std::min(end, (head + 1) * blocks_);
+      const std::size_t row = rows_.begin + begin % blocks_ * kRowsPerBlock;
+      const std::size_t rows = std::min((stop - begin) * kRowsPerBlock, rows_.end - row);
+      const std::uint8_t* q = codes(o.a) + head * params_.head_dim;
+      kernel_(params_, q + row * params_.src_stride, rows, q + dim_, q + 2 * dim_, scratch,
+              codes(o.dst) + row * dim_ + head * params_.head_dim);
+      begin = stop;
+    }
+  }
+
+ private:
+  static constexpr std::size_t kRowsPerBlock = 48;  // whole tiles
+
+  decltype(KernelTable::attention) kernel_;
+  AlignedBytes prepared_;
+  Rows rows_;
+  std::size_t dim_, heads_, blocks_;
+  std::size_t scratch_bytes_ = 0;
+  kernels::AttentionParams params_;
+};
+
+class GeluStep : public RowStep {
+ public:
+  GeluStep(const Graph& graph, const GeluOp& op, const Work& work, const KernelTable& table)
+      : RowStep(work.rows),
+        kernel_(table.gelu_table),
+        cols_(graph.values[op.dst].shape[1]),
+        params_(gelu_params(graph, op)) {}
+
+ private:
+  void run_rows(const Operands& o, std::size_t begin, std::size_t end) const noexcept override {
     kernel_(params_, static_cast<const std::int16_t*>(o.a) + begin * cols_, (end - begin) * cols_,
             codes(o.dst) + begin * cols_);
   }
 
- private:
   decltype(KernelTable::gelu_table) kernel_;
-  std::size_t rows_, cols_;
+  std::size_t cols_;
   kernels::GeluParams params_;
 };
 
-class ResidualAddStep : public Step {
+class ResidualAddStep : public RowStep {
  public:
-  ResidualAddStep(const Graph& graph, const ResidualAddOp& op, const KernelTable& table)
-      : kernel_(table.residual_add), rows_(graph.values[op.dst].shape[0]) {
-    const Value& b = graph.values[op.b];
-    const Value& dst = graph.values[op.dst];
-    const std::size_t dim = dst.shape[1];
-    exponents_b_ = exponents_of(b.grid, dim);
-    exponents_dst_ = exponents_of(dst.grid, dim);
-    params_ = {.dim = dim,
-               .zero_a = graph.values[op.a].grid.zero_point,
-               .multiplier_a = op.multiplier_a,
-               .zero_b = b.grid.zero_point,
-               .multiplier_b = op.multiplier_b,
-               .exponents_b = exponents_b_.data(),
-               .exponents_dst = exponents_dst_.data(),
-               .shift = op.shift,
-               .zero_point = dst.grid.zero_point};
-  }
-  std::size_t units() const noexcept override { return rows_; }
-  void run(const Operands& o, std::size_t begin, std::size_t end,
-           std::byte*) const noexcept override {
-    const std::size_t at = begin * params_.dim;
-    kernel_(params_, codes(o.a) + at, o.b + at, end - begin, codes(o.dst) + at);
-  }
+  ResidualAddStep(const Graph& graph, const ResidualAddOp& op, const Work& work,
+                  const KernelTable& table)
+      : RowStep(work.rows), kernel_(table.residual_add), addition_(graph, op) {}
 
  private:
+  void run_rows(const Operands& o, std::size_t begin, std::size_t end) const noexcept override {
+    const std::size_t at = begin * addition_.params.dim;
+    kernel_(addition_.params, codes(o.a) + at, codes(o.b) + at, end - begin, codes(o.dst) + at);
+  }
+
   decltype(KernelTable::residual_add) kernel_;
-  std::size_t rows_;
-  std::vector<std::uint8_t> exponents_b_, exponents_dst_;
-  kernels::ResidualParams params_;
+  Addition addition_;
 };
 
 /// Which step executes which operation.
 struct MakeStep {
   const Graph& graph;
+  const Work& work;
   const KernelTable& table;
 
   std::unique_ptr<Step> operator()(const PatchesOp& op) const { return make<PatchesStep>(op); }
@@ -300,15 +389,24 @@ struct MakeStep {
 
   template <typename StepT, typename OpT>
   std::unique_ptr<Step> make(const OpT& op) const {
-    return std::make_unique<StepT>(graph, op, table);
+    return std::make_unique<StepT>(graph, op, work, table);
   }
 };
 
 }  // namespace
 
+ValueId result_of(const Op& op) {
+  return std::visit([](const auto& params) { return params.dst; }, op.params);
+}
+
+std::unique_ptr<Step> make_step(const Graph& graph, const Work& work,
+                                const kernels::KernelTable& table) {
+  return std::visit(MakeStep{graph, work, table}, work.op->params);
+}
+
 std::unique_ptr<Step> make_step(const Graph& graph, const Op& op,
                                 const kernels::KernelTable& table) {
-  return std::visit(MakeStep{graph, table}, op.params);
+  return make_step(graph, Work{&op, nullptr, {0, graph.values[result_of(op)].shape[0]}}, table);
 }
 
 }  // namespace intaglio

@@ -14,14 +14,28 @@ namespace intaglio {
 
 /// Buffers of one execution. Dense, except the image, whose rows are `image_stride` bytes apart.
 struct Operands {
-  const void* a = nullptr;          ///< src, or a of a residual addition
-  const std::uint8_t* b = nullptr;  ///< the residual stream
+  const void* a = nullptr;  ///< src, or a of a residual addition
+  const void* b = nullptr;  ///< the residual stream
   std::size_t image_stride = 0;
   void* dst = nullptr;
 };
 
-/// An executable operation. Its work is `units()` independent pieces (rows; heads x row blocks),
-/// which any threads may share: the result does not depend on the split.
+/// Rows [begin, end) of a result: the ones that anything reads.
+struct Rows {
+  std::size_t begin = 0, end = 0;
+  std::size_t count() const { return end - begin; }
+};
+
+/// What a step does: an operation; or a linear layer together with the operation behind it, the
+/// only one to read its codes.
+struct Work {
+  const Op* op = nullptr;
+  const Op* fused = nullptr;  ///< gelu or residual_add, or null
+  Rows rows;                  ///< of the result
+};
+
+/// An executable operation. Its work is `units()` independent pieces, which any threads may share:
+/// the result does not depend on the split. Neighbouring units share operands.
 class Step {
  public:
   virtual ~Step() = default;
@@ -33,9 +47,16 @@ class Step {
                    std::byte* scratch) const noexcept = 0;
 };
 
-/// The step of `op`, or null for an operation that is only a view (select_rows). The graph has
+/// The step of `work`, or null for an operation that is only a view (select_rows). The graph has
 /// passed check() and outlives the step.
+std::unique_ptr<Step> make_step(const Graph& graph, const Work& work,
+                                const kernels::KernelTable& table);
+
+/// The same for an operation alone and all its rows.
 std::unique_ptr<Step> make_step(const Graph& graph, const Op& op,
                                 const kernels::KernelTable& table);
+
+/// The value an operation makes.
+ValueId result_of(const Op& op);
 
 }  // namespace intaglio

@@ -64,10 +64,6 @@ class Checker {
   [[noreturn]] void fail(const std::string& what) const {
     throw Error(ErrorCode::kFormat, where_ + ": " + what);
   }
-  [[noreturn]] void unsupported(const std::string& what) const {
-    throw Error(ErrorCode::kUnsupported,
-                where_ + ": " + what + " is not supported by this version");
-  }
   void require(bool condition, const char* what) const {
     if (!condition) fail(what);
   }
@@ -243,16 +239,18 @@ class Checker {
               op.position_multiplier, dst.grid, op.shift);
   }
 
-  /// A residual stream: what LayerNorm reads and residual additions write.
-  void stream(const Value& value) const {
-    if (value.dtype == DType::kS16) unsupported("an s16 residual stream");
-    require_matrix(value, DType::kU8);
+  /// A residual stream as residual additions between codes read and write it.
+  void stream(const Value& value) const { require_matrix(value, DType::kU8); }
+  /// A residual stream of either type: u8 on a PTF grid, or s16 with one scale.
+  void any_stream(const Value& value) const {
+    require_matrix(value, value.dtype == DType::kS16 ? DType::kS16 : DType::kU8);
+    if (value.dtype == DType::kS16) require_one_scale(value);
   }
 
   void check_op(const LayerNormOp& op) {
     const Value& src = source(op.src);
     const Value& dst = made(op.dst);
-    stream(src);
+    any_stream(src);
     require_matrix(dst, DType::kU8);
     require_one_scale(dst);
     require_same_shape(src, dst);
@@ -266,10 +264,10 @@ class Checker {
     for (std::size_t c = 0; c < dim; ++c) require_product(largest, op.multiplier[c], op.bias[c], c);
   }
 
-  /// |operand * multiplier + bias| < 2^63 for |operand| <= largest.
-  void require_product(Wide largest, std::int32_t multiplier, std::int64_t bias,
-                       std::size_t c) const {
-    const Wide product = largest * std::abs(std::int64_t{multiplier});
+  /// |operand * multiplier + bias| + added < 2^63 for |operand| <= largest.
+  void require_product(Wide largest, std::int32_t multiplier, std::int64_t bias, std::size_t c,
+                       Wide added = 0) const {
+    const Wide product = largest * std::abs(std::int64_t{multiplier}) + added;
     const Wide offset = bias < 0 ? -Wide{bias} : Wide{bias};
     if (product + offset >= kLimit63)
       fail("channel " + std::to_string(c) + " can overflow 64 bits");
@@ -277,12 +275,11 @@ class Checker {
 
   void check_op(const LinearOp& op) {
     const Value& src = source(op.src);
-    if (op.residual) unsupported("a residual addition in a linear layer");
+    const Value* residual = op.residual ? &source(*op.residual) : nullptr;
     const Value& dst = made(op.dst);
     require_matrix(src, DType::kU8);
     require_one_scale(src);
     require_matrix(dst, dst.dtype);
-    require_one_scale(dst);
     const std::size_t n = dst.shape[1];
     const std::size_t k = src.shape[1];
     require(dst.shape[0] == src.shape[0], "operand and result must have the same rows");
@@ -291,7 +288,19 @@ class Checker {
     require_shape("multiplier", op.multiplier, {n});
     require_shape("bias", op.bias, {n});
     require_range("shift", op.shift, 1, kMaxShift);
-    require_range("residual_multiplier", op.residual_multiplier, 0, 0);
+    if (residual != nullptr) {
+      any_stream(*residual);
+      any_stream(dst);
+      require_same_shape(*residual, dst);
+      require_shape("residual_multiplier", op.residual_multiplier, {n});
+    } else {
+      require_one_scale(dst);
+      require(op.residual_multiplier.size() == 0, "residual_multiplier without a residual");
+    }
+    const std::int64_t reach = residual == nullptr ? 0
+                               : residual->dtype == DType::kS16
+                                   ? 32768
+                                   : max_distance(residual->grid.zero_point);
     for (std::size_t j = 0; j < n; ++j) {
       std::int64_t positive = 0;
       std::int64_t negative = 0;
@@ -301,7 +310,9 @@ class Checker {
       }
       const std::int64_t largest = 255 * std::max(positive, -negative);
       require(largest <= INT32_MAX, "an accumulator can overflow 32 bits");
-      require_product(largest, op.multiplier[j], op.bias[j], j);
+      const Wide added =
+          residual == nullptr ? 0 : Wide{reach} * std::abs(std::int64_t{op.residual_multiplier[j]});
+      require_product(largest, op.multiplier[j], op.bias[j], j, added);
     }
   }
 
@@ -319,20 +330,41 @@ class Checker {
     require_range("heads", op.heads, 1, std::int64_t(dim));
     require(dim % std::size_t(op.heads) == 0, "the heads must divide the channels");
     require(dim / std::size_t(op.heads) <= kMaxHeadDim, "a head has more than 256 channels");
-    if (op.form != SoftmaxForm::kLogInt) unsupported("the row-relative softmax");
     require_range("zero_code", op.zero_code, 15, 16);
     require(std::isfinite(op.score_scale) && op.score_scale > 0, "score_scale must be positive");
     require_range("score_zero_point", op.score_zero_point, 0, 255);
     require_range("score_shift", op.score_shift, 1, kMaxShift);
     require_range("attend_shift", op.attend_shift, 1, kMaxShift);
+    if (op.form == SoftmaxForm::kLogInt) {
+      check_log_int(op, tokens);
+    } else {
+      check_row_relative(op, tokens);
+    }
+  }
+
+  void check_log_int(const AttentionOp& op, std::size_t tokens) const {
     // Products: |acc| < 2^24 (see kernels/scalar/attention.cpp), |multiplier| <= 2^31, rounding
     // 2^61.
     require_shape("exponentials", op.exponentials, {256});
+    require(op.codes.size() == 0, "codes belong to the row-relative softmax");
+    require_range("unit_bits", op.unit_bits, 15, 15);
     require(op.exponentials[0] > 0, "exponentials[0] must be positive");
     const auto view = op.exponentials.view();
     const Wide largest = *std::max_element(view.begin(), view.end());
     require(2 * Wide{tokens} * largest < kLimit63 && 98303 * largest < kLimit63,
             "the softmax can overflow 64 bits");
+  }
+
+  /// The sum of a row's values stays below 2^31, so its product with a multiplier below 2^31 and
+  /// the rounding constant stay below 2^63.
+  void check_row_relative(const AttentionOp& op, std::size_t tokens) const {
+    require_shape("codes", op.codes, {256});
+    require(op.exponentials.size() == 0, "exponentials belong to the log-int softmax");
+    require_range("zero_code", op.zero_code, 15, 15);
+    require_range("unit_bits", op.unit_bits, 1, 15);
+    require_range("attend_multiplier", op.attend_multiplier, 0, INT32_MAX);
+    require(op.codes[0] == 0, "the row maximum must have code 0");
+    require((Wide{tokens} * 255) << op.unit_bits <= INT32_MAX, "P v can overflow 32 bits");
   }
 
   void check_op(const GeluOp& op) {

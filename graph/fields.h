@@ -1,7 +1,8 @@
 // The fields of every operation, listed once: file reader, file writer, printer and byte counts
 // walk these lists. A visitor has
 //   input(name, ValueId)  optional_input(name, std::optional<ValueId>)  output(name, ValueId)
-//   constant(name, Constant<T>)  integer(name, std::int32_t)  real(name, double)
+//   constant(name, Constant<T>)  optional_constant(name, Constant<T>), which may be empty
+//   integer(name, std::int32_t)  real(name, double)
 //   form(name, SoftmaxForm)
 // each taking the field by (const) reference. The names are those of the file format.
 #pragma once
@@ -60,7 +61,7 @@ void visit_fields(V& v, FieldsOf<LinearOp> auto& op) {
   v.constant("multiplier", op.multiplier);
   v.constant("bias", op.bias);
   v.integer("shift", op.shift);
-  v.integer("residual_multiplier", op.residual_multiplier);
+  v.optional_constant("residual_multiplier", op.residual_multiplier);
 }
 
 template <typename V>
@@ -74,7 +75,9 @@ void visit_fields(V& v, FieldsOf<AttentionOp> auto& op) {
   v.integer("score_zero_point", op.score_zero_point);
   v.integer("score_multiplier", op.score_multiplier);
   v.integer("score_shift", op.score_shift);
-  v.constant("exponentials", op.exponentials);
+  v.optional_constant("exponentials", op.exponentials);
+  v.optional_constant("codes", op.codes);
+  v.integer("unit_bits", op.unit_bits);
   v.integer("attend_multiplier", op.attend_multiplier);
   v.integer("attend_shift", op.attend_shift);
 }

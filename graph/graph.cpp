@@ -22,6 +22,10 @@ struct ByteCounter {
   void constant(const char*, const Constant<T>& constant) {
     bytes += constant.view().size_bytes();
   }
+  template <typename T>
+  void optional_constant(const char* field, const Constant<T>& constant) {
+    this->constant(field, constant);
+  }
   void integer(const char*, std::int32_t) {}
   void real(const char*, double) {}
   void form(const char*, SoftmaxForm) {}

@@ -18,8 +18,11 @@
 
 #include "graph/preprocessing.h"
 #include "graph/safetensors.h"
+#include "kernels/fixed_point.h"
 
 namespace intaglio {
+
+using kernels::SoftmaxForm;
 
 /// Immutable array of parameters, row-major: a view into a mapped model file, or owned.
 template <typename T>
@@ -103,8 +106,9 @@ struct LayerNormOp {
   std::int32_t shift = 0;
 };
 
-/// A linear layer: u8 [m, k] -> u8, s16 or s32 [m, n]. With `residual`, the accumulators go
-/// straight onto that stream's grid instead of a grid of their own, and dst is the new stream.
+/// A linear layer: u8 [m, k] -> u8, s16 or s32 [m, n]. With `residual`, the accumulators are added
+/// to that stream without a grid of their own, and dst is the new stream; multiplier, bias and
+/// residual_multiplier then carry the exponents of the new stream's channels.
 struct LinearOp {
   ValueId src = 0, dst = 0;
   Constant<std::int8_t> weight;       ///< [n, k]
@@ -112,13 +116,7 @@ struct LinearOp {
   Constant<std::int64_t> bias;        ///< [n]
   std::int32_t shift = 0;
   std::optional<ValueId> residual;
-  std::int32_t residual_multiplier = 0;  ///< of residual, at the same shift; 0 without
-};
-
-/// How scores become codes of the attention map.
-enum class SoftmaxForm : std::uint8_t {
-  kLogInt,       ///< the paper's Log-Int-Softmax: code of exp(d) / sum
-  kRowRelative,  ///< code of exp(d) alone, rows normalized by the sum of their weights
+  Constant<std::int32_t> residual_multiplier;  ///< [n], at the same shift; empty without
 };
 
 /// Multi-head attention: u8 [tokens, 3 * dim] (q, k, v side by side) -> u8 [tokens, dim].
@@ -131,7 +129,9 @@ struct AttentionOp {
   std::int32_t score_zero_point = 0;
   std::int32_t score_multiplier = 0;
   std::int32_t score_shift = 0;
-  Constant<std::uint64_t> exponentials;  ///< [256]: exp(-d * score scale) in fixed point
+  Constant<std::uint64_t> exponentials;  ///< kLogInt: [256], exp(-d * score scale) in fixed point
+  Constant<std::uint8_t> codes;          ///< kRowRelative: [256], round(d * score scale * log2 e)
+  std::int32_t unit_bits = 15;           ///< a code c weighs 2^(unit_bits - c)
   std::int32_t attend_multiplier = 0;
   std::int32_t attend_shift = 0;
 };

@@ -107,6 +107,10 @@ class OpWriter {
                            .second;
     if (!added) fail("two operations are called '" + name_ + "'");
   }
+  template <typename T>
+  void optional_constant(const char* field, const Constant<T>& constant) {
+    if (constant.size() != 0) this->constant(field, constant);
+  }
   void integer(const char* field, std::int32_t number) { json_[field] = number; }
   void real(const char* field, double number) { json_[field] = number; }
   void form(const char* field, SoftmaxForm form) { json_[field] = form_name(form); }
@@ -241,6 +245,10 @@ class OpReader {
     const std::span<const T> view(reinterpret_cast<const T*>(tensor.bytes.data()),
                                   tensor.elements());
     constant = Constant<T>(tensor.shape, view, file_.owner());
+  }
+  template <typename T>
+  void optional_constant(const char* field, Constant<T>& constant) {
+    if (file_.tensors().contains(op_name_ + "." + field)) this->constant(field, constant);
   }
   void integer(const char* field, std::int32_t& number) {
     number = static_cast<std::int32_t>(object_.integer(field, INT32_MIN, INT32_MAX));

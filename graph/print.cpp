@@ -23,6 +23,8 @@ struct Lister {
   void output(const char*, ValueId id) { result = &graph.values[id]; }
   template <typename T>
   void constant(const char*, const Constant<T>&) {}
+  template <typename T>
+  void optional_constant(const char*, const Constant<T>&) {}
   void integer(const char*, std::int32_t) {}
   void real(const char*, double) {}
   void form(const char*, SoftmaxForm) {}

@@ -2,6 +2,8 @@
 
 #include <cpuid.h>
 
+#include <iterator>
+
 #include "kernels/kernels.h"
 
 namespace intaglio::kernels {
@@ -28,25 +30,37 @@ constexpr bool bit(unsigned word, int index) noexcept {
   return ((word >> index) & 1u) != 0;
 }
 
-Isa detect() noexcept {
+/// A bit per level.
+unsigned detect() noexcept {
+  const auto bit_of = [](Isa isa) { return 1u << static_cast<int>(isa); };
+  unsigned levels = bit_of(Isa::kScalar);
   const Leaf one = cpuid(1, 0);
-  if (!bit(one.ecx, 27)) return Isa::kScalar;  // OSXSAVE
+  if (!bit(one.ecx, 27)) return levels;  // OSXSAVE
   const std::uint64_t xcr0 = read_xcr0();
   constexpr std::uint64_t kYmm = 0x6;   // SSE and AVX state
   constexpr std::uint64_t kZmm = 0xe6;  // and opmask, upper halves, zmm16-31
   const Leaf seven = cpuid(7, 0);
-  if ((xcr0 & kYmm) != kYmm || !bit(one.ecx, 28) || !bit(seven.ebx, 5)) return Isa::kScalar;
+  if ((xcr0 & kYmm) != kYmm || !bit(one.ecx, 28) || !bit(seven.ebx, 5)) return levels;
+  levels |= bit_of(Isa::kAvx2);
+  if (seven.eax >= 1 && bit(cpuid(7, 1).eax, 4)) levels |= bit_of(Isa::kAvxVnni);
   const bool avx512 = bit(seven.ebx, 16) && bit(seven.ebx, 17) && bit(seven.ebx, 30) &&
                       bit(seven.ebx, 31);  // F, DQ, BW, VL
-  const bool vnni = bit(seven.ecx, 11);
-  if ((xcr0 & kZmm) != kZmm || !avx512 || !vnni) return Isa::kAvx2;
-  return Isa::kAvx512Vnni;
+  if ((xcr0 & kZmm) != kZmm || !avx512) return levels;
+  levels |= bit_of(Isa::kAvx512Bw);
+  if (!bit(seven.ecx, 11)) return levels;
+  levels |= bit_of(Isa::kAvx512Vnni);
+  if (bit(seven.ecx, 1)) levels |= bit_of(Isa::kAvx512Vbmi);
+  return levels;
 }
 
 struct Tables {
   KernelTable avx2 = avx2_table(scalar_table());
-  KernelTable avx512_vnni = avx512_vnni_table(avx2);
-  const KernelTable* best_first[3] = {&avx512_vnni, &avx2, &scalar_table()};
+  KernelTable avx_vnni = avx_vnni_table(scalar_table());
+  KernelTable avx512bw = avx512bw_table(scalar_table());
+  KernelTable avx512_vnni = avx512_vnni_table(scalar_table());
+  KernelTable avx512_vbmi = avx512_vbmi_table(scalar_table());
+  const KernelTable* best_first[std::size(kAllIsas)] = {
+      &avx512_vbmi, &avx512_vnni, &avx512bw, &avx_vnni, &avx2, &scalar_table()};
 };
 
 const Tables& tables() noexcept {
@@ -58,8 +72,14 @@ const Tables& tables() noexcept {
 
 const char* isa_name(Isa isa) noexcept {
   switch (isa) {
+    case Isa::kAvx512Vbmi:
+      return "avx512_vbmi";
     case Isa::kAvx512Vnni:
       return "avx512_vnni";
+    case Isa::kAvx512Bw:
+      return "avx512bw";
+    case Isa::kAvxVnni:
+      return "avx_vnni";
     case Isa::kAvx2:
       return "avx2";
     case Isa::kScalar:
@@ -68,13 +88,15 @@ const char* isa_name(Isa isa) noexcept {
   return "scalar";
 }
 
-Isa best_isa() noexcept {
-  static const Isa best = detect();
-  return best;
+bool cpu_supports(Isa isa) noexcept {
+  static const unsigned levels = detect();
+  return (levels >> static_cast<int>(isa) & 1u) != 0;
 }
 
-bool cpu_supports(Isa isa) noexcept {
-  return isa <= best_isa();
+Isa best_isa() noexcept {
+  Isa best = Isa::kScalar;
+  for (const Isa isa : kAllIsas) best = cpu_supports(isa) ? isa : best;
+  return best;
 }
 
 std::span<const KernelTable* const> all_tables() noexcept {

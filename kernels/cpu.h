@@ -5,16 +5,20 @@
 
 namespace intaglio::kernels {
 
-/// Instruction-set levels, weakest first.
+/// Instruction-set levels, weakest first. A CPU may lack one and have a stronger one.
 enum class Isa : std::uint8_t {
   kScalar,      ///< x86-64 baseline
   kAvx2,        ///< AVX2
-  kAvx512Vnni,  ///< AVX-512 F, BW, DQ, VL and VNNI
+  kAvxVnni,     ///< AVX2 and AVX-VNNI
+  kAvx512Bw,    ///< AVX-512 F, BW, DQ, VL
+  kAvx512Vnni,  ///< and VNNI
+  kAvx512Vbmi,  ///< and VBMI
 };
 
-inline constexpr Isa kAllIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni};
+inline constexpr Isa kAllIsas[] = {Isa::kScalar,   Isa::kAvx2,       Isa::kAvxVnni,
+                                   Isa::kAvx512Bw, Isa::kAvx512Vnni, Isa::kAvx512Vbmi};
 
-/// "scalar", "avx2", "avx512_vnni".
+/// "scalar", "avx2", "avx_vnni", "avx512bw", "avx512_vnni", "avx512_vbmi".
 const char* isa_name(Isa isa) noexcept;
 /// CPUID says the CPU has the instructions and XCR0 says the system saves the registers.
 bool cpu_supports(Isa isa) noexcept;

@@ -17,10 +17,16 @@ namespace intaglio::kernels {
 // The sizes for which the kernels' overflow proofs hold. graph/check refuses larger ones.
 inline constexpr std::size_t kMaxGemmDepth = 65536;  // 255 * 128 * 2^16 < 2^31
 inline constexpr std::size_t kMaxHeadDim = 256;      // 255 * 255 * 2^8 < 2^24
-inline constexpr std::size_t kMaxNormDim = 32768;    // see scalar/layernorm.cpp
+inline constexpr std::size_t kMaxNormDim = 16384;    // see scalar/layernorm.cpp
 inline constexpr int kMaxExponent = 7;               // powers of two of a PTF grid: 0..7
 inline constexpr int kMaxShift = 62;
 inline constexpr int kNormFractionBits = 22;  // of a normalized channel, before gamma
+
+/// How scores become codes of the attention map.
+enum class SoftmaxForm : std::uint8_t {
+  kLogInt,       ///< FQ-ViT's Log-Int-Softmax: the code of exp(d) / sum of the row's exp(d)
+  kRowRelative,  ///< the code of exp(d) alone; rows are divided by the sum of their weights
+};
 
 /// Arithmetic shift right that rounds half up: floor(value / 2^shift + 1/2). 1 <= shift <= 62;
 /// value + 2^(shift-1) must not overflow.

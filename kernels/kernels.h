@@ -18,12 +18,24 @@
 
 namespace intaglio::kernels {
 
-/// What a GEMM writes.
-enum class OutputType : std::uint8_t { kU8, kS16, kS32 };
+/// What a GEMM's sums become.
+enum class CodeType : std::uint8_t { kU8, kS16, kS32 };
+
+struct GeluParams;
+struct ResidualParams;
+
+/// What is done to a GEMM's codes before they are stored; each equals the operations one by one.
+enum class GemmEpilogue : std::uint8_t {
+  kNone,
+  kGelu,      ///< s16 codes through GeluParams; stored as u8
+  kAddCodes,  ///< u8 codes are `a` of ResidualParams, the residual stream is b; stored as u8
+  kAddSums,   ///< the residual stream is added to the accumulators, before the one rounding
+};
 
 /// A linear layer: dst[i][j] = clamp(((sum_k src[i][k] * weight[j][k]) * multiplier[j] + bias[j] >>
 /// shift) + zero_point), clamped to the range of `output`. The zero point of src is folded into
-/// bias by whoever makes the parameters. See fixed_point.h for the rounding.
+/// bias by whoever makes the parameters. See fixed_point.h for the rounding. With kAddSums,
+/// (residual[i][j] - residual_zero) * residual_multiplier[j] is added before the shift.
 struct GemmParams {
   std::size_t n = 0;                         ///< output channels
   std::size_t k = 0;                         ///< input channels, 1..kMaxGemmDepth
@@ -31,9 +43,28 @@ struct GemmParams {
   const std::int32_t* multiplier = nullptr;  ///< [n]
   const std::int64_t* bias = nullptr;        ///< [n], rounding constant included
   int shift = 1;                             ///< 1..62
-  std::int32_t zero_point = 0;               ///< of dst
-  OutputType output = OutputType::kU8;
+  std::int32_t zero_point = 0;               ///< of the codes
+  CodeType output = CodeType::kU8;
+  GemmEpilogue epilogue = GemmEpilogue::kNone;
+  const GeluParams* gelu = nullptr;                   ///< kGelu; output is kS16
+  const ResidualParams* add = nullptr;                ///< kAddCodes; output is kU8
+  const std::int32_t* residual_multiplier = nullptr;  ///< kAddSums, [n]
+  CodeType residual_type = CodeType::kU8;             ///< kAddSums; u8 or s16
+  std::int32_t residual_zero = 0;                     ///< kAddSums; 0 for s16
 };
+
+/// Part of a product's columns: first is a multiple of kColumnStep, last too or all there are.
+struct ColumnRange {
+  std::size_t first = 0;
+  std::size_t last = 0;
+};
+inline constexpr std::size_t kColumnStep = 64;
+
+/// Bytes of one stored element.
+[[gnu::always_inline]] inline std::size_t stored_bytes(const GemmParams& params) noexcept {
+  if (params.epilogue == GemmEpilogue::kGelu) return 1;
+  return params.output == CodeType::kU8 ? 1 : params.output == CodeType::kS16 ? 2 : 4;
+}
 
 /// Scores of one head: dst[i][j] = clamp(((sum_d (q[i][d] - zero_src) * (k[j][d] - zero_src)) *
 /// multiplier + 2^(shift-1) >> shift) + zero_point), u8.
@@ -44,32 +75,52 @@ struct ScoreParams {
   std::int32_t zero_point = 0;
 };
 
-/// Log2 softmax over rows of u8 scores that share one scale. exponentials[d] is exp(-d * scale) in
-/// fixed point for d = row maximum - score; the code of an element is its probability's negative
-/// log2, from `zero_code` on its weight is 0.
-struct SoftmaxParams {
-  const std::uint64_t* exponentials =
-      nullptr;  ///< [256]; [0] > 0; see attention.cpp for the bounds
-};
-
-/// Codes of the log2 softmax: 0..15 weigh 2^-code; kZeroCode weighs nothing.
+/// Codes of the log2 softmax: 0..15 stand for 2^-code; kZeroCode for 0.
 inline constexpr std::uint8_t kZeroCode = 16;
 
-/// P v of one head: dst[i][d] = clamp(((sum_j (v[j][d] - zero_src) * w(codes[i][j])) * multiplier +
-/// 2^(shift-1) >> shift) + zero_point), w(c) = 2^(15-c) below zero_code, else 0.
+/// Log2 softmax of rows of u8 scores that share one scale, with d = row maximum - score. A code c
+/// weighs w(c) = 2^(unit_bits - c), and 0 from `zero_code` on or where that is no integer.
+struct SoftmaxParams {
+  SoftmaxForm form = SoftmaxForm::kLogInt;
+  /// [256], kLogInt: exp(-d * scale) in fixed point; [0] > 0. See attention.cpp for the bounds.
+  const std::uint64_t* exponentials = nullptr;
+  const std::uint8_t* codes = nullptr;  ///< [256], kRowRelative: code of d, [0] == 0
+  std::uint8_t zero_code = kZeroCode;   ///< 16, or 15 for a strictly 4-bit map
+  int unit_bits = 15;                   ///< kLogInt: 15. kRowRelative: tokens * 2^it * 255 < 2^31
+};
+
+/// P v: dst[i][d] = clamp(((sum_j (v[j][d] - zero_src) * w(codes[i][j])) * m + 2^(shift-1) >>
+/// shift) + zero_point), m = multiplier for kLogInt. For kRowRelative, with W the sum of the row's
+/// weights, m = (multiplier * floor(2^(unit_bits + 30) / W)) >> 30.
 struct AttendParams {
-  std::int32_t zero_src = 0;           ///< 0..255, of v
-  std::uint8_t zero_code = kZeroCode;  ///< first code of weight 0: 16, or 15 for strictly 4 bits
-  std::int32_t multiplier = 0;
-  int shift = 1;  ///< 1..62
+  std::int32_t zero_src = 0;    ///< 0..255, of v
+  std::int32_t multiplier = 0;  ///< kRowRelative: >= 0
+  int shift = 1;                ///< 1..62
   std::int32_t zero_point = 0;
 };
 
-/// LayerNorm over a PTF grid (Powers-of-Two Factor: channel c has scale s * 2^exponents[c]).
+/// One head of attention.
+struct AttentionParams {
+  std::size_t tokens = 0;      ///< keys and values
+  std::size_t head_dim = 0;    ///< 1..kMaxHeadDim
+  std::size_t src_stride = 0;  ///< elements between the tokens of q, k and v
+  std::size_t dst_stride = 0;  ///< elements between the rows of dst
+  ScoreParams scores;
+  SoftmaxParams softmax;
+  AttendParams attend;
+  const std::byte* prepared = nullptr;  ///< from softmax_prepare of the same table
+};
+
+/// Size and alignment (64 bytes) of what softmax_prepare writes.
+inline constexpr std::size_t kSoftmaxTableBytes = 16384;
+
+/// LayerNorm over a residual stream: u8 on a PTF grid (Powers-of-Two Factor: channel c has scale s
+/// * 2^exponents[c]), or s16 with one scale.
 struct LayerNormParams {
   std::size_t dim = 0;                       ///< channels, 1..kMaxNormDim
-  std::int32_t zero_src = 0;                 ///< 0..255
-  const std::uint8_t* exponents = nullptr;   ///< [dim], 0..kMaxExponent
+  CodeType src_type = CodeType::kU8;         ///< u8 or s16
+  std::int32_t zero_src = 0;                 ///< 0..255; 0 for s16
+  const std::uint8_t* exponents = nullptr;   ///< [dim], 0..kMaxExponent; not read for s16
   const std::int32_t* multiplier = nullptr;  ///< [dim], gamma / dst scale * 2^(shift-22)
   const std::int64_t* bias = nullptr;        ///< [dim], beta / dst scale * 2^shift + 2^(shift-1)
   int shift = 1;                             ///< 1..62
@@ -121,25 +172,31 @@ struct KernelTable {
   /// Lays weight [n, k] out as this table's gemm_u8s8 reads it.
   void (*gemm_pack)(const std::int8_t* weight, std::size_t n, std::size_t k,
                     std::byte* packed) noexcept;
-  /// src [m, k], dst [m, n] of params.output.
-  void (*gemm_u8s8)(const GemmParams& params, const std::uint8_t* src, std::size_t src_stride,
-                    std::size_t m, void* dst, std::size_t dst_stride) noexcept;
+  /// Columns [columns.first, columns.last) of dst [m, n], from src [m, k]; residual, for the
+  /// epilogues that add it, is shaped like dst with the same stride in elements, and may be dst
+  /// where its type is the same. Pointers are those of column 0.
+  void (*gemm_u8s8)(const GemmParams& params, ColumnRange columns, const std::uint8_t* src,
+                    std::size_t src_stride, std::size_t m, const void* residual, void* dst,
+                    std::size_t dst_stride) noexcept;
 
-  /// q [rows, head_dim] and k [tokens, head_dim], both with `stride`; dst [rows, tokens], dense.
-  void (*attention_scores)(const ScoreParams& params, const std::uint8_t* q, std::size_t rows,
-                           const std::uint8_t* k, std::size_t tokens, std::size_t head_dim,
-                           std::size_t stride, std::uint8_t* dst) noexcept;
-  /// src and dst [rows, cols], dense; they may be the same.
-  void (*softmax_log2)(const SoftmaxParams& params, const std::uint8_t* src, std::size_t rows,
-                       std::size_t cols, std::uint8_t* dst) noexcept;
-  /// codes [rows, tokens], dense; v [tokens, head_dim] with v_stride; dst [rows, head_dim] with
-  /// dst_stride.
-  void (*attend_log2)(const AttendParams& params, const std::uint8_t* codes, std::size_t rows,
-                      const std::uint8_t* v, std::size_t tokens, std::size_t head_dim,
-                      std::size_t v_stride, std::uint8_t* dst, std::size_t dst_stride) noexcept;
+  /// Lays the softmax's constants out as this table's attention reads them: prepared
+  /// [kSoftmaxTableBytes].
+  void (*softmax_prepare)(const SoftmaxParams& params, std::byte* prepared) noexcept;
+  /// Working memory of one call of attention for up to all rows; 64-byte aligned.
+  std::size_t (*attention_scratch_bytes)(const AttentionParams& params) noexcept;
+  /// q [rows, head_dim], k and v [tokens, head_dim], dst [rows, head_dim]: scores, softmax codes
+  /// and P v, row block by row block.
+  void (*attention)(const AttentionParams& params, const std::uint8_t* q, std::size_t rows,
+                    const std::uint8_t* k, const std::uint8_t* v, std::byte* scratch,
+                    std::uint8_t* dst) noexcept;
+  /// The same with P v as literal shifts and additions instead of products with shifted ones: a
+  /// candidate that the bench compares.
+  void (*attention_bitshift)(const AttentionParams& params, const std::uint8_t* q, std::size_t rows,
+                             const std::uint8_t* k, const std::uint8_t* v, std::byte* scratch,
+                             std::uint8_t* dst) noexcept;
 
-  /// src and dst [rows, dim], dense; they may be the same.
-  void (*layernorm_ptf)(const LayerNormParams& params, const std::uint8_t* src, std::size_t rows,
+  /// src and dst [rows, dim], dense; they may be the same where src is u8.
+  void (*layernorm_ptf)(const LayerNormParams& params, const void* src, std::size_t rows,
                         std::uint8_t* dst) noexcept;
   /// src and dst [count].
   void (*gelu_table)(const GeluParams& params, const std::int16_t* src, std::size_t count,
@@ -155,6 +212,11 @@ struct KernelTable {
   /// dst[i] = table[src[i]], table [256]; src and dst may be the same.
   void (*lookup_u8)(const std::uint8_t* table, const std::uint8_t* src, std::size_t count,
                     std::uint8_t* dst) noexcept;
+
+  /// For benches, the ceiling of gemm_u8s8: its multiply-accumulates without its memory. Adds 1 * 1
+  /// rounds * peak_macs_per_round times and returns the sum modulo 2^32.
+  std::uint32_t (*peak_mac)(std::size_t rounds) noexcept;
+  std::size_t peak_macs_per_round;
 };
 
 /// Every table this build holds, best first; the last one is scalar.
@@ -166,6 +228,9 @@ const KernelTable& table_of(Isa isa) noexcept;
 const KernelTable& scalar_table() noexcept;
 /// The levels: `base` with the entries replaced that the level has a better version of.
 KernelTable avx2_table(const KernelTable& base) noexcept;
+KernelTable avx_vnni_table(const KernelTable& base) noexcept;
+KernelTable avx512bw_table(const KernelTable& base) noexcept;
 KernelTable avx512_vnni_table(const KernelTable& base) noexcept;
+KernelTable avx512_vbmi_table(const KernelTable& base) noexcept;
 
 }  // namespace intaglio::kernels

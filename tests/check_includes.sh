@@ -19,8 +19,9 @@ forbid kernels '(graph|engine|converters|bench|tests)/'
 forbid graph '(engine|converters|bench|tests)/|kernels/([^f]|f[^i])'
 forbid engine '(converters|bench|tests)/'
 forbid converters '(bench|tests)/'
+forbid bench 'tests/'
 
-found=$(grep -rnE '^#include "[^/"]*"' --include='*.h' --include='*.cpp' kernels graph engine converters tests || true)
+found=$(grep -rnE '^#include "[^/"]*"' --include='*.h' --include='*.cpp' kernels graph engine converters bench tests || true)
 if [ -n "$found" ]; then echo "includes must be relative to the root:"; echo "$found"; failed=1; fi
 
 found=$(grep -rnE '^ *#.*__(AVX|SSE)' --include='*.h' --include='*.cpp' . | grep -v '^./kernels/isa/' | grep -v '^./build' || true)

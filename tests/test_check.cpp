@@ -243,7 +243,7 @@ const std::vector<Mutation> kEmbedding = {
      "must have one scale"},
     {"s16 stream",
      [](Graph& g) { value(g, "qact1").dtype = DType::kS16, value(g, "qact1").grid = {}; },
-     "s16 residual stream", ErrorCode::kUnsupported},
+     "expected U8 [rows, channels]"},
 };
 
 const std::vector<Mutation> kLayers = {
@@ -283,10 +283,10 @@ const std::vector<Mutation> kLayers = {
        set(op<LinearOp>(g).bias, 1, kMax64 - (std::int64_t{1} << 32));
      },
      "channel 1 can overflow 64 bits"},
-    {"residual", [](Graph& g) { op<LinearOp>(g).residual = 0; }, "residual addition in a linear",
-     ErrorCode::kUnsupported},
-    {"residual's multiplier", [](Graph& g) { op<LinearOp>(g).residual_multiplier = 1; },
-     "residual_multiplier is 1"},
+    {"residual of another shape", [](Graph& g) { op<LinearOp>(g).residual = 0; },
+     "'image' is U8 [8, 8, 3], expected U8 [rows, channels]"},
+    {"residual's multiplier", [](Graph& g) { reshape(op<LinearOp>(g).residual_multiplier, {8}); },
+     "residual_multiplier without a residual"},
     {"linear drops a row",
      [](Graph& g) {
        value(g, "patch_embed.qact").shape = {3, 8};
@@ -301,13 +301,56 @@ const std::vector<Mutation> kLayers = {
      "expected U8 [rows, channels]"},
 };
 
+/// Turns the first attention into the row-relative form.
+void make_row_relative(Graph& g) {
+  auto& attention = op<AttentionOp>(g);
+  attention.form = SoftmaxForm::kRowRelative;
+  attention.zero_code = 15;
+  attention.exponentials = {};
+  reshape(attention.codes, {256});
+}
+
 const std::vector<Mutation> kAttention = {
     {"no heads", [](Graph& g) { op<AttentionOp>(g).heads = 0; }, "heads is 0"},
     {"negative heads", [](Graph& g) { op<AttentionOp>(g).heads = kMin32; }, "heads is -2147483648"},
     {"three heads", [](Graph& g) { op<AttentionOp>(g).heads = 3; }, "must divide the channels"},
     {"more heads than channels", [](Graph& g) { op<AttentionOp>(g).heads = 16; }, "heads is 16"},
-    {"row-relative", [](Graph& g) { op<AttentionOp>(g).form = SoftmaxForm::kRowRelative; },
-     "row-relative softmax is not supported", ErrorCode::kUnsupported},
+    {"row-relative without codes",
+     [](Graph& g) { op<AttentionOp>(g).form = SoftmaxForm::kRowRelative; },
+     "codes has shape [], expected [256]"},
+    {"row-relative with exponentials",
+     [](Graph& g) {
+       make_row_relative(g);
+       reshape(op<AttentionOp>(g).exponentials, {256});
+     },
+     "exponentials belong to"},
+    {"row-relative with 16 codes",
+     [](Graph& g) {
+       make_row_relative(g);
+       op<AttentionOp>(g).zero_code = 16;
+     },
+     "zero_code is 16"},
+    {"row-relative, code of the maximum",
+     [](Graph& g) {
+       make_row_relative(g);
+       set(op<AttentionOp>(g).codes, 0, std::uint8_t{1});
+     },
+     "maximum must have code 0"},
+    {"row-relative, negative factor",
+     [](Graph& g) {
+       make_row_relative(g);
+       op<AttentionOp>(g).attend_multiplier = -1;
+     },
+     "attend_multiplier is -1"},
+    {"row-relative, unit",
+     [](Graph& g) {
+       make_row_relative(g);
+       op<AttentionOp>(g).unit_bits = 16;
+     },
+     "unit_bits is 16"},
+    {"log-int with codes", [](Graph& g) { reshape(op<AttentionOp>(g).codes, {256}); },
+     "codes belong to"},
+    {"log-int, unit", [](Graph& g) { op<AttentionOp>(g).unit_bits = 14; }, "unit_bits is 14"},
     {"zero code 14", [](Graph& g) { op<AttentionOp>(g).zero_code = 14; }, "zero_code is 14"},
     {"zero code 17", [](Graph& g) { op<AttentionOp>(g).zero_code = 17; }, "zero_code is 17"},
     {"score scale NaN", [](Graph& g) { op<AttentionOp>(g).score_scale = kNaN; }, "score_scale"},
@@ -479,10 +522,64 @@ TEST_CASE("the largest parameters that cannot overflow pass") {
   CHECK_THROWS_AS(check(g), Error);
 }
 
-TEST_CASE("LayerNorm of an s16 stream is known, but not supported") {
-  Graph g = wide_graph(8, add_norm);
-  value(g, "wide").dtype = DType::kS16;
-  check_error([&] { check(g); }, ErrorCode::kUnsupported, "operation 'norm' (layernorm): an s16");
+/// widen -> + a residual of the same shape, onto a stream of `dtype`.
+ValueId add_residual(Graph& g, DType dtype, ValueId residual) {
+  LinearOp linear;
+  linear.src = 2, linear.residual = residual, linear.dst = g.values.size(), linear.shift = 1;
+  const std::size_t dim = g.values[2].shape[1];
+  reshape(linear.weight, {dim, dim}), reshape(linear.multiplier, {dim});
+  reshape(linear.bias, {dim}), reshape(linear.residual_multiplier, {dim});
+  g.values.push_back({"stream" + std::to_string(linear.dst), dtype, {1, dim}, {}});
+  g.ops.push_back({"add" + std::to_string(linear.dst), linear});
+  return linear.dst;
+}
+
+TEST_CASE("an s16 stream begins with a sum and is read by LayerNorm") {
+  const auto graph = [] {
+    return wide_graph(8, [](Graph& g, ValueId wide) {
+      const ValueId first = add_residual(g, DType::kS16, wide);
+      return add_norm(g, add_residual(g, DType::kS16, first));
+    });
+  };
+  Graph g = graph();
+  CHECK_NOTHROW(check(g));
+  value(g, "stream3").grid.exponents.assign(8, 1);
+  check_error([&] { check(g); }, ErrorCode::kFormat, "'stream3' must have one scale");
+  g = graph();
+  auto& sum = std::get<LinearOp>(g.ops[2].params);
+  set(sum.bias, 0, INT64_MAX);
+  CHECK_NOTHROW(check(g));
+  set(sum.residual_multiplier, 0, std::int32_t{1});
+  check_error([&] { check(g); }, ErrorCode::kFormat, "channel 0 can overflow 64 bits");
+  g = graph();
+  reshape(std::get<LinearOp>(g.ops[2].params).residual_multiplier, {7});
+  check_error([&] { check(g); }, ErrorCode::kFormat, "residual_multiplier has shape [7]");
+}
+
+TEST_CASE("the row-relative softmax bounds the sum of its values") {
+  Graph g = lower_vit(tiny_vit(), {});
+  make_row_relative(g);
+  CHECK_NOTHROW(check(g));
+  const auto with_tokens = [](std::size_t tokens, int unit_bits) {
+    Graph graph = wide_graph(3, [](Graph& h, ValueId wide) { return add_attention(h, wide); });
+    for (const char* name : {"codes", "wide", "attended", "logits"}) {
+      value(graph, name).shape[0] = name == std::string("logits") ? 1 : tokens;
+    }
+    value(graph, "image").shape = {1, tokens, 3};
+    graph.preprocessing.width = static_cast<int>(tokens);
+    SelectRowsOp select;
+    select.src = 3, select.dst = graph.values.size();
+    graph.values.push_back({"row", DType::kU8, {1, 1}, {}});
+    std::get<LinearOp>(graph.ops.back().params).src = select.dst;
+    graph.ops.insert(graph.ops.end() - 1, {"select", select});
+    make_row_relative(graph);
+    op<AttentionOp>(graph).unit_bits = unit_bits;
+    check(graph);
+  };
+  CHECK_NOTHROW(with_tokens(257, 15));
+  check_error([&] { with_tokens(258, 15); }, ErrorCode::kFormat, "P v can overflow");
+  CHECK_NOTHROW(with_tokens(1028, 13));
+  check_error([&] { with_tokens(1029, 13); }, ErrorCode::kFormat, "P v can overflow");
 }
 
 TEST_CASE("only a linear layer makes logits") {

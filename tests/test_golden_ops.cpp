@@ -7,6 +7,7 @@
 
 #include "converters/lower.h"
 #include "engine/steps.h"
+#include "kernels/scalar/scalar.h"
 #include "tests/support/golden_model.h"
 
 namespace intaglio::test {
@@ -50,8 +51,7 @@ template <typename T>
 std::vector<T> execute(const Graph& graph, const Op& op, const void* a,
                        const std::uint8_t* b = nullptr, std::size_t image_stride = 0) {
   const auto step = make_step(graph, op, kernels::table_of(kernels::best_isa()));
-  const auto uses = std::visit([](const auto& params) { return params.dst; }, op.params);
-  const auto& shape = graph.values[uses].shape;
+  const auto& shape = graph.values[result_of(op)].shape;
   std::vector<T> dst(shape[0] * shape[1]);
   std::vector<std::byte> scratch(step->scratch_bytes());
   step->run({a, b, image_stride, dst.data()}, 0, step->units(), scratch.data());
@@ -138,7 +138,6 @@ class GoldenOps {
                             m_.tap(value_name(m_.graph, gelu.dst), image));
   }
   void compare(const Op& op, const AttentionOp& attention, std::size_t image) {
-    const kernels::KernelTable& table = kernels::table_of(kernels::best_isa());
     const Value& dst = m_.graph.values[attention.dst];
     const std::size_t tokens = dst.shape[0];
     const std::size_t dim = dst.shape[1];
@@ -156,15 +155,15 @@ class GoldenOps {
       const auto part = [&](std::span<const std::uint8_t> all) {
         return all.subspan(h * map.size(), map.size());
       };
-      table.attention_scores(
+      kernels::scalar::attention_scores(
           {zero, attention.score_multiplier, attention.score_shift, attention.score_zero_point}, q,
           tokens, q + dim, tokens, head_dim, 3 * dim, map.data());
       agreements_["scores"].add(map, part(scores));
-      table.softmax_log2({attention.exponentials.data()}, part(scores).data(), tokens, tokens,
-                         map.data());
+      const kernels::SoftmaxParams softmax = {.exponentials = attention.exponentials.data()};
+      kernels::scalar::softmax_log2(softmax, part(scores).data(), tokens, tokens, map.data());
       agreements_["softmax"].add(map, part(codes));
-      table.attend_log2(
-          {zero, 16, attention.attend_multiplier, attention.attend_shift, dst.grid.zero_point},
+      kernels::scalar::attend_log2(
+          softmax, {zero, attention.attend_multiplier, attention.attend_shift, dst.grid.zero_point},
           part(codes).data(), tokens, q + 2 * dim, tokens, head_dim, 3 * dim,
           result.data() + h * head_dim, dim);
     }

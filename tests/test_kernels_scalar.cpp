@@ -7,6 +7,7 @@
 
 #include "kernels/fixed_point.h"
 #include "kernels/kernels.h"
+#include "kernels/scalar/scalar.h"
 #include "kernels/simd/layernorm.inl.h"
 #include "tests/support/kernel_cases.h"
 #include "tests/support/kernel_operands.h"
@@ -14,7 +15,7 @@
 namespace intaglio::test {
 namespace {
 
-using kernels::OutputType;
+using kernels::CodeType;
 using kernels::scalar_table;
 using Int128 = __int128;
 
@@ -32,7 +33,7 @@ std::int64_t clamped(Int128 code, std::int64_t low, std::int64_t high) {
 }
 
 template <class T>
-void check_gemm(Rng& rng, OutputType output) {
+void check_gemm(Rng& rng, CodeType output) {
   const auto m = static_cast<std::size_t>(pick(rng, 1, 9));
   const auto k = static_cast<std::size_t>(pick(rng, 1, 70));
   const auto n = static_cast<std::size_t>(pick(rng, 1, 20));
@@ -47,8 +48,8 @@ void check_gemm(Rng& rng, OutputType output) {
   scalar_table().gemm_pack(weight.data(), n, k, packed.data());
   std::vector<T> dst(m * n);
   scalar_table().gemm_u8s8(
-      {n, k, packed.data(), multiplier.data(), bias.data(), shift, zero, output}, src.data(), k, m,
-      dst.data(), n);
+      {n, k, packed.data(), multiplier.data(), bias.data(), shift, zero, output}, {0, n},
+      src.data(), k, m, nullptr, dst.data(), n);
   for (std::size_t i = 0; i < m * n; ++i) {
     Int128 sum = 0;
     for (std::size_t d = 0; d < k; ++d) sum += src[i / n * k + d] * weight[i % n * k + d];
@@ -65,9 +66,9 @@ TEST_CASE("scalar GEMM is the quotient of 128-bit integers") {
   INFO("INTAGLIO_TEST_SEED=" << test_seed());
   Rng rng(test_seed());
   for (int i = 0; i < 100; ++i) {
-    check_gemm<std::uint8_t>(rng, OutputType::kU8);
-    check_gemm<std::int16_t>(rng, OutputType::kS16);
-    check_gemm<std::int32_t>(rng, OutputType::kS32);
+    check_gemm<std::uint8_t>(rng, CodeType::kU8);
+    check_gemm<std::int16_t>(rng, CodeType::kS16);
+    check_gemm<std::int32_t>(rng, CodeType::kS32);
   }
 }
 
@@ -85,8 +86,8 @@ TEST_CASE("scalar scores are the expanded sums") {
                                          static_cast<int>(pick(rng, 1, 62)),
                                          static_cast<std::int32_t>(pick(rng, 0, 255))};
     std::vector<std::uint8_t> dst(rows * tokens);
-    scalar_table().attention_scores(params, q.data(), rows, k.data(), tokens, head_dim, head_dim,
-                                    dst.data());
+    kernels::scalar::attention_scores(params, q.data(), rows, k.data(), tokens, head_dim, head_dim,
+                                      dst.data());
     for (std::size_t at = 0; at < dst.size(); ++at) {
       std::int64_t products = 0, sum_q = 0, sum_k = 0;
       for (std::size_t d = 0; d < head_dim; ++d) {
@@ -128,7 +129,7 @@ TEST_CASE("scalar softmax is the log2 of the rounded quotient") {
     const auto cols = static_cast<std::size_t>(pick(rng, 1, 300));
     const auto scores = make_values<std::uint8_t>(rng, cols, Fill::kRandom, pick(rng, 0, 255), 255);
     std::vector<std::uint8_t> codes(cols);
-    scalar_table().softmax_log2({e.data()}, scores.data(), 1, cols, codes.data());
+    kernels::scalar::softmax_log2({.exponentials = e.data()}, scores.data(), 1, cols, codes.data());
     const std::uint8_t maximum = *std::max_element(scores.begin(), scores.end());
     std::uint64_t sum = 0;
     for (const std::uint8_t s : scores) sum += e[maximum - s];
@@ -136,6 +137,17 @@ TEST_CASE("scalar softmax is the log2 of the rounded quotient") {
       REQUIRE(int{codes[j]} == reference_code(sum, e[maximum - scores[j]]));
     }
   }
+}
+
+/// P v in double, exact: 24 bits before the point at most, 15 behind it.
+double real_attend(const kernels::SoftmaxParams& softmax, const std::vector<std::uint8_t>& codes,
+                   const std::uint8_t* v, std::size_t stride, std::int32_t zero) {
+  double sum = 0;
+  for (std::size_t j = 0; j < codes.size(); ++j) {
+    const double p = codes[j] < softmax.zero_code ? std::exp2(-static_cast<double>(codes[j])) : 0.0;
+    sum += p * (v[j * stride] - zero);
+  }
+  return sum;
 }
 
 TEST_CASE("scalar P v is the sum of real weights") {
@@ -147,23 +159,101 @@ TEST_CASE("scalar P v is the sum of real weights") {
     const auto codes = make_values<std::uint8_t>(rng, tokens, Fill::kRandom, 0, 20);
     const auto v = make_values<std::uint8_t>(rng, tokens * head_dim, Fill::kRandom);
     const int shift = static_cast<int>(pick(rng, 1, 62));
+    const kernels::SoftmaxParams softmax = {.zero_code =
+                                                static_cast<std::uint8_t>(pick(rng, 15, 16))};
     const kernels::AttendParams params = {
-        static_cast<std::int32_t>(pick(rng, 0, 255)), static_cast<std::uint8_t>(pick(rng, 15, 16)),
+        static_cast<std::int32_t>(pick(rng, 0, 255)),
         static_cast<std::int32_t>(pick(rng, INT32_MIN, INT32_MAX)), shift,
         static_cast<std::int32_t>(pick(rng, 0, 255))};
     std::vector<std::uint8_t> dst(head_dim);
-    scalar_table().attend_log2(params, codes.data(), 1, v.data(), tokens, head_dim, head_dim,
-                               dst.data(), head_dim);
+    kernels::scalar::attend_log2(softmax, params, codes.data(), 1, v.data(), tokens, head_dim,
+                                 head_dim, dst.data(), head_dim);
     for (std::size_t d = 0; d < head_dim; ++d) {
-      double sum = 0;  // exact: 24 bits before the point at most, 15 behind it
-      for (std::size_t j = 0; j < tokens; ++j) {
-        const double p =
-            codes[j] < params.zero_code ? std::exp2(-static_cast<double>(codes[j])) : 0.0;
-        sum += p * (v[j * head_dim + d] - params.zero_src);
-      }
+      const double sum = real_attend(softmax, codes, v.data() + d, head_dim, params.zero_src);
       const auto units = static_cast<std::int64_t>(std::ldexp(sum, 15));
       const std::int64_t code = rounded_quotient(Int128{units} * params.multiplier, shift);
       REQUIRE(std::int64_t{dst[d]} == clamped(code + params.zero_point, 0, 255));
+    }
+  }
+}
+
+// The row's factor is cut twice, to 2^-30 of 1 / W and to an integer of at least 2^20: the code is
+// the rounding of something within 2^-18 of the real one.
+TEST_CASE("row-relative attention divides by the sum of the weights") {
+  INFO("INTAGLIO_TEST_SEED=" << test_seed());
+  Rng rng(test_seed());
+  for (int i = 0; i < 200; ++i) {
+    const auto tokens = static_cast<std::size_t>(pick(rng, 1, 257));
+    const double scale = std::exp2(static_cast<double>(pick(rng, -40, 0)) / 10);
+    std::vector<std::uint8_t> table(256);
+    for (std::size_t d = 0; d < 256; ++d) {
+      table[d] = static_cast<std::uint8_t>(
+          std::min(15.0, std::round(static_cast<double>(d) * scale * std::log2(std::exp(1.0)))));
+    }
+    const kernels::SoftmaxParams softmax = {
+        .form = kernels::SoftmaxForm::kRowRelative, .codes = table.data(), .zero_code = 15};
+    const auto scores =
+        make_values<std::uint8_t>(rng, tokens, Fill::kRandom, pick(rng, 0, 255), 255);
+    std::vector<std::uint8_t> codes(tokens);
+    kernels::scalar::softmax_log2(softmax, scores.data(), 1, tokens, codes.data());
+    const std::uint8_t maximum = *std::max_element(scores.begin(), scores.end());
+    double weights = 0;
+    for (std::size_t j = 0; j < tokens; ++j) {
+      const double exponent = (maximum - scores[j]) * scale * std::log2(std::exp(1.0));
+      REQUIRE(int{codes[j]} == std::min(15, static_cast<int>(std::round(exponent))));
+      if (codes[j] < 15) weights += std::exp2(-static_cast<double>(codes[j]));
+    }
+    const auto v = make_values<std::uint8_t>(rng, tokens, Fill::kRandom);
+    // Scale of v over scale of the result, 0.25 to 4, as multiplier / 2^shift of units of 2^-15.
+    const double ratio = std::exp2(static_cast<double>(pick(rng, -20, 20)) / 10);
+    const kernels::AttendParams params = {
+        static_cast<std::int32_t>(pick(rng, 0, 255)),
+        static_cast<std::int32_t>(std::lround(std::ldexp(ratio, 28))), 28 + 15,
+        static_cast<std::int32_t>(pick(rng, 0, 255))};
+    std::uint8_t dst = 0;
+    kernels::scalar::attend_log2(softmax, params, codes.data(), 1, v.data(), tokens, 1, 1, &dst, 1);
+    const double exact = real_attend(softmax, codes, v.data(), 1, params.zero_src) / weights *
+                             std::ldexp(params.multiplier, -28) +
+                         params.zero_point;
+    REQUIRE(double(dst) >= std::clamp(std::floor(exact + 0.5 - 0x1p-8), 0.0, 255.0));
+    REQUIRE(double(dst) <= std::clamp(std::floor(exact + 0.5 + 0x1p-8), 0.0, 255.0));
+  }
+}
+
+TEST_CASE("a residual stream is added to the accumulators before the one rounding") {
+  INFO("INTAGLIO_TEST_SEED=" << test_seed());
+  Rng rng(test_seed());
+  for (int i = 0; i < 200; ++i) {
+    constexpr std::size_t kDepth = 9;
+    const auto n = static_cast<std::size_t>(pick(rng, 1, 9));
+    const auto src = make_values<std::uint8_t>(rng, kDepth, Fill::kRandom);
+    const auto weight = make_values<std::int8_t>(rng, n * kDepth, Fill::kRandom);
+    const auto multiplier = make_values<std::int32_t>(rng, n, Fill::kRandom);
+    const auto factor = make_values<std::int32_t>(rng, n, Fill::kRandom);
+    const int shift = static_cast<int>(pick(rng, 1, 50));
+    const auto bias =
+        make_values<std::int64_t>(rng, n, Fill::kRandom, -(1LL << shift), 1LL << shift);
+    const auto stream = make_values<std::int16_t>(rng, n, Fill::kRandom);
+    std::vector<std::int16_t> dst(n);
+    scalar_table().gemm_u8s8({.n = n,
+                              .k = kDepth,
+                              .packed = reinterpret_cast<const std::byte*>(weight.data()),
+                              .multiplier = multiplier.data(),
+                              .bias = bias.data(),
+                              .shift = shift,
+                              .output = CodeType::kS16,
+                              .epilogue = kernels::GemmEpilogue::kAddSums,
+                              .residual_multiplier = factor.data(),
+                              .residual_type = CodeType::kS16},
+                             {0, n}, src.data(), kDepth, 1, stream.data(), dst.data(), n);
+    for (std::size_t j = 0; j < n; ++j) {
+      Int128 sum = Int128{bias[j]} + Int128{stream[j]} * factor[j];
+      for (std::size_t d = 0; d < kDepth; ++d) {
+        sum += Int128{src[d] * weight[j * kDepth + d]} * multiplier[j];
+      }
+      const Int128 half = Int128{1} << shift >> 1;  // is part of bias already
+      REQUIRE(std::int64_t{dst[j]} ==
+              clamped(Int128{rounded_quotient(sum - half, shift)}, INT16_MIN, INT16_MAX));
     }
   }
 }
@@ -206,13 +296,14 @@ TEST_CASE("scalar LayerNorm is within 2^-14 codes of the real one") {
       const auto multiplier = make_values<std::int32_t>(rng, dim, Fill::kRandom, -(1LL << 31) + 1);
       const std::int64_t room = std::int64_t{1} << 52;
       const auto bias = make_values<std::int64_t>(rng, dim, Fill::kRandom, -room, room);
-      const kernels::LayerNormParams params = {dim,
-                                               static_cast<std::int32_t>(pick(rng, 0, 255)),
-                                               exponents.data(),
-                                               multiplier.data(),
-                                               bias.data(),
-                                               46,
-                                               static_cast<std::int32_t>(pick(rng, 0, 255))};
+      const kernels::LayerNormParams params = {
+          .dim = dim,
+          .zero_src = static_cast<std::int32_t>(pick(rng, 0, 255)),
+          .exponents = exponents.data(),
+          .multiplier = multiplier.data(),
+          .bias = bias.data(),
+          .shift = 46,
+          .zero_point = static_cast<std::int32_t>(pick(rng, 0, 255))};
       std::vector<std::uint8_t> dst(dim);
       scalar_table().layernorm_ptf(params, row.data(), 1, dst.data());
       const auto real = real_layernorm(params, row.data());
@@ -241,7 +332,13 @@ TEST_CASE("a row without variance gives beta") {
   for (const kernels::KernelTable* table : kernels::all_tables()) {
     if (!kernels::cpu_supports(table->isa)) continue;
     std::vector<std::uint8_t> dst(kDim);
-    table->layernorm_ptf({kDim, 3, exponents.data(), multiplier.data(), bias.data(), 40, 5},
+    table->layernorm_ptf({.dim = kDim,
+                          .zero_src = 3,
+                          .exponents = exponents.data(),
+                          .multiplier = multiplier.data(),
+                          .bias = bias.data(),
+                          .shift = 40,
+                          .zero_point = 5},
                          row.data(), 1, dst.data());
     for (std::size_t c = 0; c < kDim; ++c)
       CHECK(std::size_t{dst[c]} == std::min(20 * c + 5, std::size_t{255}));

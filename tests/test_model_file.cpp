@@ -172,15 +172,15 @@ const std::vector<Forgery> kValuesAndOps = {
     {"an unknown result", [](Parts& p) { p.op("gelu")["dst"] = "x"; }, "no value is called 'x'"},
     {"an unknown residual", [](Parts& p) { p.op("linear")["residual"] = "x"; }, "is called 'x'"},
     {"residual null", [](Parts& p) { p.op("linear")["residual"] = nullptr; }, "must be a string"},
-    {"residual", [](Parts& p) { p.op("linear")["residual"] = "image"; }, "not supported",
-     ErrorCode::kUnsupported},
+    {"residual", [](Parts& p) { p.op("linear")["residual"] = "image"; },
+     "expected U8 [rows, channels]"},
     {"a shift of 2^40", [](Parts& p) { p.op("linear")["shift"] = 1LL << 40; }, "'shift' must be"},
     {"a shift in quotes", [](Parts& p) { p.op("linear")["shift"] = "20"; }, "'shift' must be"},
     {"a boolean shift", [](Parts& p) { p.op("linear")["shift"] = true; }, "'shift' must be"},
     {"another softmax", [](Parts& p) { p.op("attention")["form"] = "exact"; },
      "unknown softmax form 'exact'"},
     {"row-relative softmax", [](Parts& p) { p.op("attention")["form"] = "row_relative"; },
-     "not supported by this version", ErrorCode::kUnsupported},
+     "codes has shape [], expected [256]"},
 };
 
 const std::vector<Forgery> kTensors = {

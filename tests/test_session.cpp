@@ -3,6 +3,7 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <fstream>
 #include <thread>
 
 #include "engine/thread_pool.h"
@@ -85,6 +86,26 @@ TEST_CASE("logits do not depend on instruction set, threads or batch") {
         session.run(ImageView{padded.data(), tight.width, tight.height, 2 * tight.stride});
     CHECK(std::equal(logits.begin(), logits.end(),
                      reference.begin() + std::ptrdiff_t(i * logits.size())));
+  }
+}
+
+TEST_CASE("the forms beyond the paper's name the same characters") {
+  std::ifstream csv(std::filesystem::path(INTAGLIO_GLYPHS) / "samples/labels.csv");
+  std::vector<std::string> labels;
+  std::string line;
+  std::getline(csv, line);
+  while (std::getline(csv, line)) labels.push_back(line.substr(line.rfind(',') + 1));
+  for (const DType stream : {DType::kU8, DType::kS16}) {
+    const Model model = parse(embedded_model_beyond(stream).bytes);
+    const std::vector<Image> images = sample_images(model);
+    REQUIRE(images.size() == labels.size());
+    Session session(model);
+    std::size_t right = 0;
+    for (std::size_t i = 0; i < images.size(); ++i) {
+      right += std::to_string(top_k(session.run(images[i]), 1)[0].index) == labels[i];
+    }
+    INFO(dtype_name(stream) << ": " << right << " of " << images.size());
+    CHECK(right * 100 >= images.size() * 98);
   }
 }
 

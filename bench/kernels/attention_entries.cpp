@@ -1,82 +1,70 @@
-// One head of attention in each model: q, k and v are columns of the qkv matrix.
-#include <cmath>
-
+// One head of attention in each model, with both forms of the softmax and both forms of P v: q, k
+// and v are columns of the qkv matrix, the result is columns of the heads' matrix.
 #include "bench/kernels/entries.h"
+#include "bench/kernels/lowered.h"
 #include "bench/kernels/operands.h"
 
 namespace intaglio::bench {
 namespace {
 
-constexpr double kHeadMacs = static_cast<double>(kTokens * kTokens * kHeadDim);
+using kernels::SoftmaxForm;
 
-Prepared prepare_scores(std::size_t dim, const kernels::KernelTable& table) {
-  struct State {
-    Operand<std::uint8_t> qkv, dst;
-  };
-  test::Rng rng(dim);
-  const auto s =
-      std::shared_ptr<State>(new State{Operand(random_values<std::uint8_t>(rng, kTokens * 3 * dim)),
-                                       Operand<std::uint8_t>(kTokens * kTokens)});
-  // Products are about 74 * 74, 64 of them sum to 2^15.4; onto 40 codes.
-  const kernels::ScoreParams params = {128, (1 << 29) + 12345678, 29 + 10, 128};
-  return {[=, run = table.attention_scores] {
-            run(params, s->qkv.data(), kTokens, s->qkv.data() + dim, kTokens, kHeadDim, 3 * dim,
-                s->dst.data());
-          },
-          [s] { return s->dst.bytes(); }};
-}
+constexpr double kHeadMacs = 2.0 * kTokens * kTokens * kHeadDim;
 
-Prepared prepare_attend(std::size_t dim, const kernels::KernelTable& table) {
-  struct State {
-    Operand<std::uint8_t> codes, qkv, dst;
-  };
-  test::Rng rng(dim);
-  const auto s = std::shared_ptr<State>(
-      new State{Operand(random_values<std::uint8_t>(rng, kTokens * kTokens, 4, kernels::kZeroCode)),
-                Operand(random_values<std::uint8_t>(rng, kTokens * 3 * dim)),
-                Operand<std::uint8_t>(kTokens * dim)});
-  const kernels::AttendParams params = {128, kernels::kZeroCode, (1 << 29) + 12345678, 29 + 18,
-                                        128};
-  // dst holds all heads' columns; this head's are written, the others stay as the buffer was made.
-  return {[=, run = table.attend_log2] {
-            run(params, s->codes.data(), kTokens, s->qkv.data() + 2 * dim, kTokens, kHeadDim,
-                3 * dim, s->dst.data(), dim);
-          },
-          [s] { return s->dst.bytes(); }};
-}
+struct Head {
+  Softmax softmax;
+  Operand<std::uint8_t> qkv, dst;
+  Operand<std::byte> prepared, scratch;
+  kernels::AttentionParams params;
 
-Prepared prepare_softmax(const kernels::KernelTable& table) {
-  struct State {
-    std::vector<std::uint64_t> exponentials;
-    Operand<std::uint8_t> src, dst;
-  };
-  std::vector<std::uint64_t> exponentials(256);
-  for (std::size_t d = 0; d < 256; ++d) {
-    exponentials[d] =
-        static_cast<std::uint64_t>(std::floor(std::exp(-0.05 * static_cast<double>(d)) * 0x1p30));
+  Head(SoftmaxForm form, std::size_t dim, const kernels::KernelTable& table)
+      : softmax(form, kTokens), dst(kTokens * dim), prepared(kernels::kSoftmaxTableBytes) {
+    Rng rng(dim);
+    qkv = Operand(random_values<std::uint8_t>(rng, kTokens * 3 * dim));
+    constexpr std::int32_t kMultiplier = (1 << 29) + 12345678;
+    params = {.tokens = kTokens,
+              .head_dim = kHeadDim,
+              .src_stride = 3 * dim,
+              .dst_stride = dim,
+              // Products are about 74 * 74, 64 of them sum to 2^15.4; onto 40 codes.
+              .scores = {128, kMultiplier, 29 + 10, 128},
+              .softmax = softmax.params(),
+              // The mean of some 70 values is about 9; onto 40 codes.
+              .attend = {128, kMultiplier, 29 + 15 - 2, 128},
+              .prepared = prepared.data()};
+    table.softmax_prepare(params.softmax, prepared.data());
+    scratch = Operand<std::byte>(table.attention_scratch_bytes(params));
   }
-  test::Rng rng(kTokens);
-  const auto s = std::shared_ptr<State>(
-      new State{exponentials, Operand(random_values<std::uint8_t>(rng, kTokens * kTokens)),
-                Operand<std::uint8_t>(kTokens * kTokens)});
-  return {[=, run = table.softmax_log2] {
-            run({s->exponentials.data()}, s->src.data(), kTokens, kTokens, s->dst.data());
+};
+
+Prepared prepare_head(SoftmaxForm form, std::size_t dim, const kernels::KernelTable& table,
+                      bool bitshift) {
+  const auto head = std::make_shared<Head>(form, dim, table);
+  return {[head, dim, run = bitshift ? table.attention_bitshift : table.attention] {
+            const std::uint8_t* q = head->qkv.data();
+            run(head->params, q, kTokens, q + dim, q + 2 * dim, head->scratch.data(),
+                head->dst.data());
           },
-          [s] { return s->dst.bytes(); }};
+          [head] { return head->dst.bytes(); }};
 }
 
 }  // namespace
 
 std::vector<Work> attention_works() {
   std::vector<Work> works;
-  for (const auto& [model, dim] : kModels) {
-    const std::string shape = std::string(model) + " head 197x197x64";
-    works.push_back({"attention_scores", shape, kHeadMacs, 0,
-                     [dim = dim](const auto& table) { return prepare_scores(dim, table); }});
-    works.push_back({"attend_log2", shape, kHeadMacs, 0,
-                     [dim = dim](const auto& table) { return prepare_attend(dim, table); }});
+  for (const auto& [model, width] : kModels) {
+    for (const SoftmaxForm form : {SoftmaxForm::kLogInt, SoftmaxForm::kRowRelative}) {
+      for (const bool bitshift : {false, true}) {
+        works.push_back({bitshift ? "attention_bitshift" : "attention",
+                         std::string(model) + " head 197x197x64" +
+                             (form == SoftmaxForm::kLogInt ? " log_int" : " row_relative"),
+                         kHeadMacs, 0,
+                         [form, dim = width, bitshift](const kernels::KernelTable& table) {
+                           return prepare_head(form, dim, table, bitshift);
+                         }});
+      }
+    }
   }
-  works.push_back({"softmax_log2", "head 197x197", 0, 2.0 * kTokens * kTokens, prepare_softmax});
   return works;
 }
 

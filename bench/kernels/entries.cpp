@@ -19,8 +19,9 @@ std::vector<Entry> entries_of(const std::vector<Work>& works) {
     };
     for (const kernels::KernelTable* table : kernels::all_tables()) {
       if (!kernels::cpu_supports(table->isa)) continue;
-      entries.push_back({work.kernel, work.shape, kernels::isa_name(table->isa), work.macs,
-                         work.bytes, [work, table] { return work.prepare(*table); }, by_scalar});
+      entries.push_back({work.kernel, work.shape, kernels::isa_name(table->isa), table->isa,
+                         work.macs, work.bytes, [work, table] { return work.prepare(*table); },
+                         by_scalar});
     }
   }
   return entries;

@@ -20,7 +20,7 @@ struct Prepared {
 
 /// One kernel on one shape, for any table.
 struct Work {
-  std::string kernel;  ///< an entry of KernelTable
+  std::string kernel;  ///< an entry of KernelTable, or a GEMM with its epilogue
   std::string shape;
   double macs = 0;   ///< per run
   double bytes = 0;  ///< read and written per run; 0 where MACs are the natural unit
@@ -30,7 +30,8 @@ struct Work {
 /// A row of the benchmark.
 struct Entry {
   std::string kernel, shape;
-  std::string engine;  ///< the table's instruction set, or a peer
+  std::string engine;      ///< the table's instruction set, or a peer
+  kernels::Isa yardstick;  ///< whose peak it is held against
   double macs = 0, bytes = 0;
   std::function<Prepared()> prepare;
   std::function<std::vector<std::byte>()> expected;  ///< by the scalar table
@@ -47,11 +48,13 @@ inline constexpr ModelShape kModels[] = {
     {"DeiT-T", 192}, {"DeiT-S", 384}, {"DeiT-B", 768}, {"ViT-L", 1024}};
 inline constexpr std::size_t kHeadDim = 64;
 
+inline constexpr const char* kPlainGemm = "gemm_u8s8";
+
 /// A linear layer of a model.
 struct GemmShape {
   std::string layer;
   std::size_t m, k, n;
-  kernels::OutputType output;
+  kernels::CodeType output;
 
   std::string name() const;
   double macs() const { return static_cast<double>(m) * static_cast<double>(k * n); }
@@ -78,6 +81,7 @@ Prepared prepare_gemm(const GemmShape& shape, const GemmScaling& scaling,
 int spread_shift(std::size_t k);
 
 std::vector<Work> gemm_works();
+std::vector<Work> fused_gemm_works();
 std::vector<Work> attention_works();
 std::vector<Work> row_works();
 

@@ -11,8 +11,8 @@
 #include <memory>
 
 #include "bench/kernels/entries.h"
-#include "bench/kernels/peak.h"
 #include "bench/kernels/summary.h"
+#include "bench/peak.h"
 
 namespace intaglio::bench {
 namespace {
@@ -29,7 +29,7 @@ Counter giga_per_second(double per_run) {
 /// An entry that is prepared and checked when it is first measured.
 class Measured {
  public:
-  Measured(Entry entry, double peak) : entry_(std::move(entry)), peak_(peak) {}
+  Measured(Entry entry, PeakMeter& peak) : entry_(std::move(entry)), peak_(peak) {}
 
   void operator()(benchmark::State& state) {
     if (!prepared_.run) {
@@ -42,35 +42,29 @@ class Measured {
       state.SkipWithError("result differs from the scalar kernel's");
       return;
     }
+    if (entry_.macs > 0) peak_.visit(entry_.yardstick);
     for (auto _ : state) prepared_.run();
     if (entry_.bytes > 0) state.counters[kByteRate] = giga_per_second(entry_.bytes);
     if (entry_.macs > 0) {
       state.counters[kMacRate] = giga_per_second(entry_.macs);
       // The share of the peak: how many peaks' worth a second holds.
-      if (peak_ > 0) state.counters["peaks"] = giga_per_second(entry_.macs / peak_);
+      state.counters["peaks"] =
+          Counter(entry_.macs / peak_.best(entry_.yardstick), Counter::kIsIterationInvariantRate);
     }
   }
 
  private:
   Entry entry_;
-  double peak_;  ///< GMAC/s
+  PeakMeter& peak_;
   Prepared prepared_;
   bool right_ = false;
 };
 
-void add_peak() {
-  constexpr std::uint64_t kMacs = 100'000'000;
-  benchmark::RegisterBenchmark(kPeakName, [](benchmark::State& state) {
-    double macs = 0;
-    for (auto _ : state) macs += static_cast<double>(run_peak(kMacs));
-    state.counters[kMacRate] = Counter(macs * 1e-9, Counter::kIsRate);
-  });
-}
-
 std::vector<Entry> all_entries(bool with_scalar) {
   std::vector<Entry> all;
-  for (const auto& part : {entries_of(gemm_works()), onednn_entries(),
-                           entries_of(attention_works()), entries_of(row_works())}) {
+  for (const auto& part :
+       {entries_of(gemm_works()), onednn_entries(), entries_of(fused_gemm_works()),
+        entries_of(attention_works()), entries_of(row_works())}) {
     all.insert(all.end(), part.begin(), part.end());
   }
   const std::string scalar = kernels::isa_name(kernels::Isa::kScalar);
@@ -78,7 +72,7 @@ std::vector<Entry> all_entries(bool with_scalar) {
   return all;
 }
 
-void add(const std::vector<Entry>& entries, double peak) {
+void add(const std::vector<Entry>& entries, PeakMeter& peak) {
   for (const Entry& entry : entries) {
     const auto measured = std::make_shared<Measured>(entry, peak);
     benchmark::RegisterBenchmark((entry.kernel + "/" + entry.shape + "/" + entry.engine).c_str(),
@@ -106,11 +100,15 @@ int run(int argc, char** argv) {
   benchmark::Initialize(&count, arguments.data());
   if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 2;
 
-  const double peak = has_peak() ? measure_peak(50) : 0;
-  if (has_peak()) add_peak();
+  PeakMeter peak;
   const std::vector<Entry> entries = all_entries(with_scalar);
+  for (const Entry& entry : entries) {
+    if (entry.kernel == entries[0].kernel && entry.shape == entries[0].shape) {
+      peak.visit(entry.yardstick);
+    }
+  }
   add(entries, peak);
-  SummaryReporter reporter(entries);
+  SummaryReporter reporter(entries, peak);
   if (summary) {
     benchmark::RunSpecifiedBenchmarks(&reporter);
   } else {

@@ -120,11 +120,11 @@ class Matmul {
 /// The scalar kernel's result in the form that a variant has.
 std::vector<std::byte> expected_result(GemmShape shape, Variant variant) {
   GemmScaling scaling = {2, 0, 1, 0};  // the accumulator itself
-  shape.output = kernels::OutputType::kS32;
+  shape.output = kernels::CodeType::kS32;
   if (variant == Variant::kU8) {
     const int s = spread_shift(shape.k);
     scaling = {2, 1 + (std::int64_t{1} << s), s + 1, 128};  // (acc + 1/2) / 2^s, rounded
-    shape.output = kernels::OutputType::kU8;
+    shape.output = kernels::CodeType::kU8;
   }
   const Prepared scalar = prepare_gemm(shape, scaling, kernels::scalar_table());
   scalar.run();
@@ -147,8 +147,8 @@ std::vector<Entry> onednn_entries() {
         const auto matmul = std::make_shared<Matmul>(shape, v);
         return Prepared{[matmul] { matmul->run(); }, [matmul] { return matmul->result(); }};
       };
-      entries.push_back({"gemm_u8s8", shape.name(), name, shape.macs(), 0, prepare,
-                         [shape, v = variant] { return expected_result(shape, v); }});
+      entries.push_back({kPlainGemm, shape.name(), name, kernels::best_isa(), shape.macs(), 0,
+                         prepare, [shape, v = variant] { return expected_result(shape, v); }});
     }
   }
   return entries;

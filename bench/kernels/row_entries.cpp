@@ -1,5 +1,6 @@
 // Kernels that work row by row or element by element, on whole activations of one image.
 #include "bench/kernels/entries.h"
+#include "bench/kernels/lowered.h"
 #include "bench/kernels/operands.h"
 
 namespace intaglio::bench {
@@ -7,56 +8,61 @@ namespace {
 
 using kernels::KernelTable;
 
+/// Of a stream of u8 or s16 codes.
+template <class T>
 Prepared prepare_layernorm(std::size_t dim, const KernelTable& table) {
+  constexpr bool kWords = sizeof(T) == 2;
   struct State {
     std::vector<std::uint8_t> exponents;
     std::vector<std::int32_t> multiplier;
     std::vector<std::int64_t> bias;
-    Operand<std::uint8_t> src, dst;
+    Operand<T> src;
+    Operand<std::uint8_t> dst;
   };
-  test::Rng rng(dim);
+  Rng rng(dim);
   const auto s = std::shared_ptr<State>(new State{
       random_values<std::uint8_t>(rng, dim, 0, 3),
       random_values<std::int32_t>(rng, dim, 1 << 25, 1 << 27),
       random_values<std::int64_t>(rng, dim, -(std::int64_t{1} << 46), std::int64_t{1} << 46),
-      Operand(random_values<std::uint8_t>(rng, kTokens * dim)),
-      Operand<std::uint8_t>(kTokens * dim)});
+      Operand(random_values<T>(rng, kTokens * dim)), Operand<std::uint8_t>(kTokens * dim)});
   const kernels::LayerNormParams params = {
-      dim, 128, s->exponents.data(), s->multiplier.data(), s->bias.data(), 43, 128};
+      .dim = dim,
+      .src_type = kWords ? kernels::CodeType::kS16 : kernels::CodeType::kU8,
+      .zero_src = kWords ? 0 : 128,
+      .exponents = s->exponents.data(),
+      .multiplier = s->multiplier.data(),
+      .bias = s->bias.data(),
+      .shift = 43,
+      .zero_point = 128};
   return {[=, run = table.layernorm_ptf] { run(params, s->src.data(), kTokens, s->dst.data()); },
           [s] { return s->dst.bytes(); }};
 }
 
 Prepared prepare_gelu(std::size_t count, const KernelTable& table) {
   struct State {
-    std::vector<std::int32_t> base, slope;
     Operand<std::int16_t> src;
     Operand<std::uint8_t> dst;
   };
-  test::Rng rng(count);
+  Rng rng(count);
   const auto s = std::shared_ptr<State>(
-      new State{random_values<std::int32_t>(rng, 64, -(1 << 24), 1 << 24),
-                random_values<std::int32_t>(rng, 64, -(1 << 15), 1 << 15),
-                Operand(random_values<std::int16_t>(rng, count)), Operand<std::uint8_t>(count)});
-  const kernels::GeluParams params = {12345, 20, 9, s->base.data(), s->slope.data(), 16};
-  return {[=, run = table.gelu_table] { run(params, s->src.data(), count, s->dst.data()); },
+      new State{Operand(random_values<std::int16_t>(rng, count)), Operand<std::uint8_t>(count)});
+  return {[=, params = lowered_gelu().params, run = table.gelu_table] {
+            run(params, s->src.data(), count, s->dst.data());
+          },
           [s] { return s->dst.bytes(); }};
 }
 
 Prepared prepare_residual(std::size_t dim, const KernelTable& table) {
   struct State {
-    std::vector<std::uint8_t> exponents_b, exponents_dst;
+    Residual residual;
     Operand<std::uint8_t> a, b, dst;
   };
-  test::Rng rng(dim);
-  const auto s = std::shared_ptr<State>(new State{
-      random_values<std::uint8_t>(rng, dim, 0, 3), random_values<std::uint8_t>(rng, dim, 0, 3),
-      Operand(random_values<std::uint8_t>(rng, kTokens * dim)),
-      Operand(random_values<std::uint8_t>(rng, kTokens * dim)),
-      Operand<std::uint8_t>(kTokens * dim)});
-  const kernels::ResidualParams params = {
-      dim, 128, 9000, 128, 6000, s->exponents_b.data(), s->exponents_dst.data(), 13, 128};
-  return {[=, run = table.residual_add] {
+  Rng rng(dim);
+  const auto s = std::shared_ptr<State>(
+      new State{Residual(dim), Operand(random_values<std::uint8_t>(rng, kTokens * dim)),
+                Operand(random_values<std::uint8_t>(rng, kTokens * dim)),
+                Operand<std::uint8_t>(kTokens * dim)});
+  return {[=, params = s->residual.params(), run = table.residual_add] {
             run(params, s->a.data(), s->b.data(), kTokens, s->dst.data());
           },
           [s] { return s->dst.bytes(); }};
@@ -68,7 +74,7 @@ Prepared prepare_patches(const KernelTable& table) {
     std::vector<std::uint8_t> codes;
     Operand<std::uint8_t> src, dst;
   };
-  test::Rng rng(kSide);
+  Rng rng(kSide);
   const auto s =
       std::shared_ptr<State>(new State{random_values<std::uint8_t>(rng, 3 * 256),
                                        Operand(random_values<std::uint8_t>(rng, kSide * kSide * 3)),
@@ -85,7 +91,7 @@ Prepared prepare_lookup(std::size_t count, const KernelTable& table) {
     std::vector<std::uint8_t> codes;
     Operand<std::uint8_t> src, dst;
   };
-  test::Rng rng(count);
+  Rng rng(count);
   const auto s = std::shared_ptr<State>(new State{random_values<std::uint8_t>(rng, 256),
                                                   Operand(random_values<std::uint8_t>(rng, count)),
                                                   Operand<std::uint8_t>(count)});
@@ -106,7 +112,9 @@ std::vector<Work> row_works() {
       return std::string(name) + " 197x" + std::to_string(cols);
     };
     add("layernorm_ptf", shape(dim), 2 * kTokens * dim,
-        [dim](const KernelTable& table) { return prepare_layernorm(dim, table); });
+        [dim](const KernelTable& table) { return prepare_layernorm<std::uint8_t>(dim, table); });
+    add("layernorm_ptf", shape(dim) + " s16", 3 * kTokens * dim,
+        [dim](const KernelTable& table) { return prepare_layernorm<std::int16_t>(dim, table); });
     add("gelu_table", shape(4 * dim), 3 * kTokens * 4 * dim,
         [dim](const KernelTable& table) { return prepare_gelu(kTokens * 4 * dim, table); });
     add("residual_add", shape(dim), 3 * kTokens * dim,

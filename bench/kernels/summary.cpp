@@ -4,43 +4,35 @@
 
 #include <algorithm>
 
-#include "kernels/kernels.h"
+#include "bench/statistics.h"
 
 namespace intaglio::bench {
 namespace {
-
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-double percent(double part, double whole) {
-  return whole > 0 ? 100 * part / whole : 0;
-}
 
 /// A number, or a dash where nothing was measured.
 std::string cell(double value, int digits = 1) {
   return value > 0 ? fmt::format("{:.{}f}", value, digits) : "-";
 }
 
-std::vector<std::string> supported_isas() {
-  std::vector<std::string> names;
-  for (const kernels::KernelTable* table : kernels::all_tables()) {
-    if (kernels::cpu_supports(table->isa)) names.emplace_back(kernels::isa_name(table->isa));
-  }
-  return names;
+double ratio(double part, double whole) {
+  return whole > 0 ? part / whole : 0;
 }
 
 }  // namespace
 
-SummaryReporter::SummaryReporter(const std::vector<Entry>& entries) {
+SummaryReporter::SummaryReporter(const std::vector<Entry>& entries, const PeakMeter& peak)
+    : peak_(peak) {
   for (const Entry& entry : entries) {
-    Row& row = row_of(entry.kernel, entry.shape);
-    row.counts_macs = entry.macs > 0;
-    row.has_peer |= entry.engine == "onednn_s32";
+    row_of(entry.kernel, entry.shape).counts_macs = entry.macs > 0;
+    const Level level = {entry.engine, entry.yardstick};
+    const bool known = std::any_of(levels_.begin(), levels_.end(),
+                                   [&](const Level& l) { return l.name == level.name; });
+    if (!known && level.name == kernels::isa_name(level.isa)) levels_.push_back(level);
   }
+}
+
+bool SummaryReporter::Row::is_gemm() const {
+  return kernel.rfind("gemm_", 0) == 0;
 }
 
 double SummaryReporter::Row::median_of(const std::string& engine) const {
@@ -56,7 +48,7 @@ SummaryReporter::Row& SummaryReporter::row_of(const std::string& kernel, const s
   for (Row& row : rows_) {
     if (row.kernel == kernel && row.shape == shape) return row;
   }
-  rows_.push_back({kernel, shape, false, false, {}});
+  rows_.push_back({kernel, shape, false, {}});
   return rows_.back();
 }
 
@@ -68,57 +60,61 @@ void SummaryReporter::ReportRuns(const std::vector<Run>& report) {
       continue;
     }
     if (run.run_type != Run::RT_Iteration) continue;
-    const auto macs = run.counters.find(kMacRate);
-    const bool counts_macs = macs != run.counters.end();
-    const double rate = (counts_macs ? macs : run.counters.find(kByteRate))->second.value;
-    if (name == kPeakName) {
-      peaks_.push_back(rate);
-      continue;
-    }
     const std::size_t first = name.find('/');
     const std::size_t last = name.rfind('/');
     Row& row = row_of(name.substr(0, first), name.substr(first + 1, last - first - 1));
-    row.rates[name.substr(last + 1)].push_back(rate);
+    const char* counter = row.counts_macs ? kMacRate : kByteRate;
+    row.rates[name.substr(last + 1)].push_back(run.counters.find(counter)->second.value);
   }
 }
 
-void SummaryReporter::print_gemms(double peak) const {
-  const std::string best = supported_isas().front();
-  fmt::print("\nGEMM, GMAC/s; ours is {}, with results of u8, s16 (fc1) or s32 (head)\n", best);
-  fmt::print("{:<28}{:>8}{:>8}{:>12}{:>12}{:>12}{:>12}{:>12}{:>9}\n", "layer, MxKxN", "ours",
-             "% peak", "ours, avx2", "oneDNN s32", "oneDNN u8", "oneDNN f32", "ours / s32", "/ u8");
-  for (const Row& row : rows_) {
-    if (!row.has_peer || row.rates.empty()) continue;
-    const double ours = row.median_of(best);
-    const double s32 = row.median_of("onednn_s32");
-    const double u8 = row.median_of("onednn_u8");
-    fmt::print("{:<28}{:>8}{:>8}{:>12}{:>12}{:>12}{:>12}{:>12}{:>9}\n", row.shape, cell(ours),
-               cell(percent(ours, peak)), cell(row.median_of("avx2")), cell(s32), cell(u8),
-               cell(row.median_of("onednn_f32")), cell(s32 > 0 ? ours / s32 : 0, 2),
-               cell(u8 > 0 ? ours / u8 : 0, 2));
+void SummaryReporter::print_head(const char* title, bool peers) const {
+  fmt::print("\n{:<19}{:<38}{:<7}", title, "shape", "unit");
+  for (const Level& level : levels_) fmt::print("{:>12}", level.name);
+  fmt::print("{:>8}", "% peak");
+  if (peers) {
+    fmt::print("{:>9}{:>8}{:>8}{:>9}{:>7}{:>7}", "DNN s32", "u8", "f32", "ours/s32", "/u8", "/f32");
   }
+  fmt::print("\n{:<19}{:<38}{:<7}", "", "peak, operands in registers", "GMAC/s");
+  for (const Level& level : levels_) fmt::print("{:>12.1f}", 1e-9 * peak_.best(level.isa));
+  fmt::print("\n");
 }
 
-void SummaryReporter::print_others(double peak) const {
-  fmt::print("\n{:<19}{:<28}{:<8}", "kernel", "shape", "unit");
-  const std::vector<std::string> isas = supported_isas();
-  for (const std::string& isa : isas) fmt::print("{:>13}", isa);
-  fmt::print("{:>8}\n", "% peak");
-  for (const Row& row : rows_) {
-    if (row.has_peer || row.rates.empty()) continue;
-    fmt::print("{:<19}{:<28}{:<8}", row.kernel, row.shape, row.counts_macs ? "GMAC/s" : "GB/s");
-    for (const std::string& isa : isas) fmt::print("{:>13}", cell(row.median_of(isa), 2));
-    const double best = row.counts_macs ? row.median_of(isas.front()) : 0;
-    fmt::print("{:>8}\n", cell(percent(best, peak)));
+void SummaryReporter::print_row(const Row& row) const {
+  fmt::print("{:<19}{:<38}{:<7}", row.kernel, row.shape, row.counts_macs ? "GMAC/s" : "GB/s");
+  for (const Level& level : levels_) fmt::print("{:>12}", cell(row.median_of(level.name)));
+  const Level& best = levels_.front();
+  const double rate = row.counts_macs ? row.median_of(best.name) : 0;
+  fmt::print("{:>8}", cell(100 * ratio(rate, 1e-9 * peak_.best(best.isa))));
+}
+
+/// The peers' plain products of the same shape: they fuse no epilogue.
+void SummaryReporter::print_peers(const Row& row) const {
+  const auto plain = std::find_if(rows_.begin(), rows_.end(), [&](const Row& r) {
+    return r.kernel == kPlainGemm && r.shape == row.shape;
+  });
+  const double ours = row.median_of(levels_.front().name);
+  std::string rates;
+  std::string ratios;
+  for (const char* engine : {"onednn_s32", "onednn_u8", "onednn_f32"}) {
+    const double rate = plain->median_of(engine);
+    rates += fmt::format("{:>{}}", cell(rate), rates.empty() ? 9 : 8);
+    ratios += fmt::format("{:>{}}", cell(ratio(ours, rate), 2), ratios.empty() ? 9 : 7);
   }
+  fmt::print("{}{}", rates, ratios);
 }
 
 void SummaryReporter::Finalize() {
-  const double peak = median(peaks_);
-  fmt::print("peak, vpdpbusd on registers: {} GMAC/s; medians of all rounds, by CPU time\n",
-             cell(peak));
-  print_gemms(peak);
-  print_others(peak);
+  fmt::print("Medians of all rounds, by CPU time; % peak is that of {}.\n", levels_.front().name);
+  for (const bool gemms : {true, false}) {
+    print_head(gemms ? "GEMM" : "others", gemms);
+    for (const Row& row : rows_) {
+      if (row.is_gemm() != gemms || row.rates.empty()) continue;
+      print_row(row);
+      if (gemms) print_peers(row);
+      fmt::print("\n");
+    }
+  }
 }
 
 }  // namespace intaglio::bench

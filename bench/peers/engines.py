@@ -94,7 +94,7 @@ class Intaglio:
 
     def __init__(self, program, case):
         self.command = [str(program), "--arch", case.model, "--threads", str(case.threads),
-                        "--batch", str(case.batch), "--json"]
+                        "--batch", str(case.batch), "--steps", "none", "--json"]
         self.load_ms = self.peak_mb = None
 
     def measure(self, seconds):

@@ -11,8 +11,9 @@
 #include <thread>
 #include <vector>
 
-#include "bench/kernels/peak.h"
+#include "kernels/kernels.h"
 
+namespace intaglio {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -40,19 +41,21 @@ void pin(int cpu) {
   sched_setaffinity(0, sizeof set, &set);
 }
 
-/// GMAC/s of `threads` threads that start together; the best of some rounds, shorter than the
+/// GMAC/s of `threads` threads that start together; the best of some bursts, shorter than the
 /// time between two ticks of the system's clock.
 double measure_peak(int threads) {
-  constexpr std::uint64_t kMacs = 150'000'000;
+  const kernels::KernelTable& table = kernels::table_of(kernels::best_isa());
+  constexpr std::size_t kMacs = 80'000'000;
+  const std::size_t rounds = kMacs / table.peak_macs_per_round;
+  const double macs = static_cast<double>(rounds * table.peak_macs_per_round) * threads;
   double best = 0;
-  for (int round = 0; round < 100; ++round) {
+  for (int burst = 0; burst < 100; ++burst) {
     std::atomic<int> ready{0};
-    std::atomic<std::uint64_t> macs{0};
     const auto work = [&] {
       ready.fetch_add(1);
       while (ready.load() < threads) {
       }
-      macs.fetch_add(intaglio::bench::run_peak(kMacs));
+      table.peak_mac(rounds);
     };
     std::vector<std::thread> others;
     for (int i = 1; i < threads; ++i) others.emplace_back(work);
@@ -61,7 +64,7 @@ double measure_peak(int threads) {
     const auto start = Clock::now();
     work();
     for (std::thread& thread : others) thread.join();
-    best = std::max(best, static_cast<double>(macs.load()) / seconds_since(start) * 1e-9);
+    best = std::max(best, macs / seconds_since(start) * 1e-9);
   }
   return best;
 }
@@ -98,21 +101,22 @@ double measure_round_trip() {
   return best * 1e9;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   const int threads = argc == 2 ? std::atoi(argv[1]) : 0;
   if (threads < 1 || threads > 256) {
     fmt::print(stderr, "usage: intaglio-yardstick THREADS\n");
     return 2;
-  }
-  if (!intaglio::bench::has_peak()) {
-    fmt::print(stderr, "intaglio-yardstick: this CPU has no AVX-512 VNNI to measure with\n");
-    return 4;
   }
   const double peak = measure_peak(threads);
   const double round_trip = threads > 1 ? measure_round_trip() : 0;
   fmt::print("{{\"threads\": {}, \"gmac_s\": {:.2f}, \"round_trip_ns\": {:.0f}}}\n", threads, peak,
              round_trip);
   return 0;
+}
+
+}  // namespace
+}  // namespace intaglio
+
+int main(int argc, char** argv) {
+  return intaglio::run(argc, argv);
 }

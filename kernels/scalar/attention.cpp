@@ -13,9 +13,14 @@
 // decides differ by one. Bounds: 2 S and (3 * 2^15 - 1) e stay below 2^63; graph/check proves it
 // from the table and the number of tokens.
 //
+// Row-relative codes: a table over d = max - score, c = round(d * scale * log2 e), and every row is
+// divided by the sum of its weights W. The largest element has code 0, so 2^unit_bits <= W; the
+// reciprocal floor(2^(unit_bits + 30) / W) is at most 2^30 and the row's multiplier at most the
+// given one.
+//
 // P v with BitShift: sum_j (v_j - z) << (15 - c_j). From the thresholds, 2^-c < 1.5 e / S, so the
 // weights of a row sum to less than 1.5 * 2^15 and |sum| < 255 * 1.5 * 2^15 < 2^24 for any number
-// of tokens.
+// of tokens. Row-relative: |sum| <= 255 * tokens * 2^unit_bits < 2^31, which graph/check proves.
 #include "kernels/fixed_point.h"
 #include "kernels/scalar/scalar.h"
 
@@ -39,6 +44,17 @@ std::uint8_t requantize_u8(std::int32_t acc, std::int32_t multiplier, int shift,
   return static_cast<std::uint8_t>(clamp_to(scaled + zero_point, 0, 255));
 }
 
+std::int32_t weight_of(const SoftmaxParams& params, std::uint8_t code) noexcept {
+  return code < params.zero_code && code <= params.unit_bits ? 1 << (params.unit_bits - code) : 0;
+}
+
+/// The factor of a row-relative row whose weights sum to `weights`.
+std::int32_t row_multiplier(const SoftmaxParams& params, std::int32_t multiplier,
+                            std::int64_t weights) noexcept {
+  const std::int64_t reciprocal = (std::int64_t{1} << (params.unit_bits + 30)) / weights;
+  return static_cast<std::int32_t>((multiplier * reciprocal) >> 30);
+}
+
 }  // namespace
 
 void attention_scores(const ScoreParams& params, const std::uint8_t* q, std::size_t rows,
@@ -59,30 +75,59 @@ void softmax_log2(const SoftmaxParams& params, const std::uint8_t* src, std::siz
                   std::size_t cols, std::uint8_t* dst) noexcept {
   for (std::size_t i = 0; i < rows; ++i) {
     const std::uint8_t* scores = src + i * cols;
+    std::uint8_t* codes = dst + i * cols;
     std::uint8_t maximum = 0;
     for (std::size_t j = 0; j < cols; ++j) maximum = scores[j] > maximum ? scores[j] : maximum;
+    if (params.form == SoftmaxForm::kRowRelative) {
+      for (std::size_t j = 0; j < cols; ++j) codes[j] = params.codes[maximum - scores[j]];
+      continue;
+    }
     std::uint64_t sum = 0;
     for (std::size_t j = 0; j < cols; ++j) sum += params.exponentials[maximum - scores[j]];
     for (std::size_t j = 0; j < cols; ++j) {
-      dst[i * cols + j] = log2_code(sum, params.exponentials[maximum - scores[j]]);
+      codes[j] = log2_code(sum, params.exponentials[maximum - scores[j]]);
     }
   }
 }
 
-void attend_log2(const AttendParams& params, const std::uint8_t* codes, std::size_t rows,
-                 const std::uint8_t* v, std::size_t tokens, std::size_t head_dim,
-                 std::size_t v_stride, std::uint8_t* dst, std::size_t dst_stride) noexcept {
+void attend_log2(const SoftmaxParams& softmax, const AttendParams& params,
+                 const std::uint8_t* codes, std::size_t rows, const std::uint8_t* v,
+                 std::size_t tokens, std::size_t head_dim, std::size_t v_stride, std::uint8_t* dst,
+                 std::size_t dst_stride) noexcept {
   for (std::size_t i = 0; i < rows; ++i) {
+    const std::uint8_t* row = codes + i * tokens;
+    std::int32_t multiplier = params.multiplier;
+    if (softmax.form == SoftmaxForm::kRowRelative) {
+      std::int64_t weights = 0;
+      for (std::size_t j = 0; j < tokens; ++j) weights += weight_of(softmax, row[j]);
+      multiplier = row_multiplier(softmax, params.multiplier, weights);
+    }
     for (std::size_t d = 0; d < head_dim; ++d) {
       std::int32_t acc = 0;
       for (std::size_t j = 0; j < tokens; ++j) {
-        const std::uint8_t code = codes[i * tokens + j];
-        if (code >= params.zero_code) continue;
-        acc += (v[j * v_stride + d] - params.zero_src) * (1 << (15 - code));
+        acc += (v[j * v_stride + d] - params.zero_src) * weight_of(softmax, row[j]);
       }
-      dst[i * dst_stride + d] =
-          requantize_u8(acc, params.multiplier, params.shift, params.zero_point);
+      dst[i * dst_stride + d] = requantize_u8(acc, multiplier, params.shift, params.zero_point);
     }
+  }
+}
+
+void softmax_prepare(const SoftmaxParams&, std::byte*) noexcept {}
+
+std::size_t attention_scratch_bytes(const AttentionParams& params) noexcept {
+  return params.tokens;
+}
+
+void attention(const AttentionParams& params, const std::uint8_t* q, std::size_t rows,
+               const std::uint8_t* k, const std::uint8_t* v, std::byte* scratch,
+               std::uint8_t* dst) noexcept {
+  auto* map = reinterpret_cast<std::uint8_t*>(scratch);  // a row of scores, then of codes
+  for (std::size_t i = 0; i < rows; ++i) {
+    attention_scores(params.scores, q + i * params.src_stride, 1, k, params.tokens, params.head_dim,
+                     params.src_stride, map);
+    softmax_log2(params.softmax, map, 1, params.tokens, map);
+    attend_log2(params.softmax, params.attend, map, 1, v, params.tokens, params.head_dim,
+                params.src_stride, dst + i * params.dst_stride, params.dst_stride);
   }
 }
 

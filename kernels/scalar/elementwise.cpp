@@ -17,35 +17,38 @@
 
 namespace intaglio::kernels::scalar {
 
-void gelu_table(const GeluParams& params, const std::int16_t* src, std::size_t count,
-                std::uint8_t* dst) noexcept {
+std::uint8_t gelu_code(const GeluParams& params, std::int32_t h) noexcept {
   const std::int32_t last = (64 << params.segment_bits) - 1;
   const std::int32_t half = 1 << (params.shift - 1);
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::int32_t h = src[i];
-    const std::int32_t magnitude = h < 0 ? -h : h;
-    const std::int32_t a = magnitude < last ? magnitude : last;
-    const std::int32_t segment = a >> params.segment_bits;
-    const std::int32_t rest = a & ((1 << params.segment_bits) - 1);
-    const std::int32_t linear = (h < 0 ? 0 : h) * params.multiplier;
-    const std::int32_t bend = params.base[segment] + params.slope[segment] * rest;
-    const std::int32_t code = ((linear - bend + half) >> params.shift) + params.zero_point;
-    dst[i] = static_cast<std::uint8_t>(clamp_to(code, 0, 255));
-  }
+  const std::int32_t magnitude = h < 0 ? -h : h;
+  const std::int32_t a = magnitude < last ? magnitude : last;
+  const std::int32_t segment = a >> params.segment_bits;
+  const std::int32_t rest = a & ((1 << params.segment_bits) - 1);
+  const std::int32_t linear = (h < 0 ? 0 : h) * params.multiplier;
+  const std::int32_t bend = params.base[segment] + params.slope[segment] * rest;
+  const std::int32_t code = ((linear - bend + half) >> params.shift) + params.zero_point;
+  return static_cast<std::uint8_t>(clamp_to(code, 0, 255));
+}
+
+void gelu_table(const GeluParams& params, const std::int16_t* src, std::size_t count,
+                std::uint8_t* dst) noexcept {
+  for (std::size_t i = 0; i < count; ++i) dst[i] = gelu_code(params, src[i]);
+}
+
+std::uint8_t residual_code(const ResidualParams& params, std::size_t c, std::int32_t a,
+                           std::int32_t b) noexcept {
+  const std::int32_t addend_a = (a - params.zero_a) * params.multiplier_a;
+  const std::int32_t addend_b =
+      (b - params.zero_b) * (1 << params.exponents_b[c]) * params.multiplier_b;
+  const int shift = params.shift + params.exponents_dst[c];
+  const std::int64_t code = rounding_shift_right(addend_a + addend_b, shift);
+  return static_cast<std::uint8_t>(clamp_to(code + params.zero_point, 0, 255));
 }
 
 void residual_add(const ResidualParams& params, const std::uint8_t* a, const std::uint8_t* b,
                   std::size_t rows, std::uint8_t* dst) noexcept {
-  for (std::size_t i = 0; i < rows; ++i) {
-    for (std::size_t c = 0; c < params.dim; ++c) {
-      const std::size_t at = i * params.dim + c;
-      const std::int32_t addend_a = (a[at] - params.zero_a) * params.multiplier_a;
-      const std::int32_t addend_b =
-          (b[at] - params.zero_b) * (1 << params.exponents_b[c]) * params.multiplier_b;
-      const int shift = params.shift + params.exponents_dst[c];
-      const std::int64_t code = rounding_shift_right(addend_a + addend_b, shift);
-      dst[at] = static_cast<std::uint8_t>(clamp_to(code + params.zero_point, 0, 255));
-    }
+  for (std::size_t i = 0; i < rows * params.dim; ++i) {
+    dst[i] = residual_code(params, i % params.dim, a[i], b[i]);
   }
 }
 

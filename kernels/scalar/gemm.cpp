@@ -21,20 +21,40 @@ std::int32_t dot(const std::uint8_t* a, const std::int8_t* w, std::size_t k) noe
   return acc;
 }
 
-void store(OutputType type, void* dst, std::size_t index, std::int64_t value) noexcept {
+std::int64_t clamp_code(CodeType type, std::int64_t code) noexcept {
   switch (type) {
-    case OutputType::kU8:
-      static_cast<std::uint8_t*>(dst)[index] = static_cast<std::uint8_t>(clamp_to(value, 0, 255));
-      break;
-    case OutputType::kS16:
-      static_cast<std::int16_t*>(dst)[index] =
-          static_cast<std::int16_t>(clamp_to(value, INT16_MIN, INT16_MAX));
-      break;
-    case OutputType::kS32:
-      static_cast<std::int32_t*>(dst)[index] =
-          static_cast<std::int32_t>(clamp_to(value, INT32_MIN, INT32_MAX));
+    case CodeType::kU8:
+      return clamp_to(code, 0, 255);
+    case CodeType::kS16:
+      return clamp_to(code, INT16_MIN, INT16_MAX);
+    case CodeType::kS32:
       break;
   }
+  return clamp_to(code, INT32_MIN, INT32_MAX);
+}
+
+/// Writes an element of `bytes` bytes.
+void store(std::size_t bytes, void* dst, std::size_t index, std::int64_t value) noexcept {
+  switch (bytes) {
+    case 1:
+      static_cast<std::uint8_t*>(dst)[index] = static_cast<std::uint8_t>(value);
+      break;
+    case 2:
+      static_cast<std::int16_t*>(dst)[index] = static_cast<std::int16_t>(value);
+      break;
+    default:
+      static_cast<std::int32_t*>(dst)[index] = static_cast<std::int32_t>(value);
+      break;
+  }
+}
+
+/// What kAddSums adds to the product of column j.
+std::int64_t residual_term(const GemmParams& params, const void* residual, std::size_t index,
+                           std::size_t j) noexcept {
+  const std::int64_t code = params.residual_type == CodeType::kU8
+                                ? static_cast<const std::uint8_t*>(residual)[index]
+                                : static_cast<const std::int16_t*>(residual)[index];
+  return (code - params.residual_zero) * params.residual_multiplier[j];
 }
 
 }  // namespace
@@ -48,15 +68,28 @@ void gemm_pack(const std::int8_t* weight, std::size_t n, std::size_t k,
   std::memcpy(packed, weight, n * k);
 }
 
-void gemm_u8s8(const GemmParams& params, const std::uint8_t* src, std::size_t src_stride,
-               std::size_t m, void* dst, std::size_t dst_stride) noexcept {
+void gemm_u8s8(const GemmParams& params, ColumnRange columns, const std::uint8_t* src,
+               std::size_t src_stride, std::size_t m, const void* residual, void* dst,
+               std::size_t dst_stride) noexcept {
   const auto* weight = reinterpret_cast<const std::int8_t*>(params.packed);
   for (std::size_t i = 0; i < m; ++i) {
-    for (std::size_t j = 0; j < params.n; ++j) {
+    for (std::size_t j = columns.first; j < columns.last; ++j) {
+      const std::size_t at = i * dst_stride + j;
       const std::int32_t acc = dot(src + i * src_stride, weight + j * params.k, params.k);
+      std::int64_t addend = params.bias[j];
+      if (params.epilogue == GemmEpilogue::kAddSums) {
+        addend += residual_term(params, residual, at, j);
+      }
       const std::int64_t scaled =
-          scale_accumulator(acc, params.multiplier[j], params.bias[j], params.shift);
-      store(params.output, dst, i * dst_stride + j, scaled + params.zero_point);
+          scale_accumulator(acc, params.multiplier[j], addend, params.shift);
+      std::int64_t code = clamp_code(params.output, scaled + params.zero_point);
+      if (params.epilogue == GemmEpilogue::kGelu) {
+        code = gelu_code(*params.gelu, static_cast<std::int32_t>(code));
+      } else if (params.epilogue == GemmEpilogue::kAddCodes) {
+        code = residual_code(*params.add, j, static_cast<std::int32_t>(code),
+                             static_cast<const std::uint8_t*>(residual)[at]);
+      }
+      store(stored_bytes(params), dst, at, code);
     }
   }
 }

@@ -1,14 +1,13 @@
 // LayerNorm over a PTF grid, with integers only.
 //
 // The scale of a row cancels in (x - mean) / sigma, so the kernel works in units of the finest
-// channel: a_c = (q_c - z) << k_c, C channels.
+// channel: a_c = (q_c - z) << k_c, C channels. An s16 stream has one scale: a_c = q_c.
 //
-//   S1 = sum a            |S1| <= 2^15 * 255 * 2^7           < 2^30
-//   S2 = sum a^2                 <= 2^15 * (255 * 2^7)^2     < 2^45
-//   v  = C * S2 - S1^2           <  C^2 * 2^30              <= 2^60   (sigma = sqrt(v) / C)
-//   D_c = C * a_c - S1    |D_c| <= C * 255 * 2^7             < 2^30   (the widest a differ by 255
-//   << 7) x_c = D_c / sqrt(v), |x_c| <= sqrt(C - 1) < 2^7.5: what a float LayerNorm computes,
-//   without eps.
+//   S1 = sum a            |S1| <= 2^14 * 2^15                 = 2^29
+//   S2 = sum a^2                 <= 2^14 * 2^30               = 2^44
+//   v  = C * S2 - S1^2           <= C^2 * (2^16 / 2)^2       <= 2^58   (sigma = sqrt(v) / C)
+//   D_c = C * a_c - S1    |D_c| <  C * 2^16                  <= 2^30   (no two a differ by 2^16)
+//   x_c = D_c / sqrt(v), |x_c| <= sqrt(C - 1) < 2^7: what a float LayerNorm computes, without eps.
 //
 // Reciprocal of the root: v is shifted left by an even 2e into [2^60, 2^62), its integer root r
 // then has 31 bits, R = floor(2^61 / r) (at most 2^31, taken as 2^31 - 1), and 1 / sqrt(v) = R *
@@ -35,7 +34,7 @@ struct ReciprocalRoot {
 
 ReciprocalRoot reciprocal_sqrt(std::uint64_t v) noexcept {
   if (v == 0) return {0, 1};
-  const int e = (std::countl_zero(v) - 2) / 2;  // v < 2^60, so at least one
+  const int e = (std::countl_zero(v) - 2) / 2;  // v <= 2^58, so at least two
   const std::uint64_t root = integer_sqrt(v << (2 * e));
   const auto mantissa = static_cast<std::int64_t>((std::uint64_t{1} << 61) / root);
   return {mantissa > INT32_MAX ? INT32_MAX : mantissa, 61 - kNormFractionBits - e};
@@ -43,14 +42,18 @@ ReciprocalRoot reciprocal_sqrt(std::uint64_t v) noexcept {
 
 }  // namespace
 
-void layernorm_ptf(const LayerNormParams& params, const std::uint8_t* src, std::size_t rows,
+void layernorm_ptf(const LayerNormParams& params, const void* src, std::size_t rows,
                    std::uint8_t* dst) noexcept {
   const auto dim = static_cast<std::int64_t>(params.dim);
   for (std::size_t i = 0; i < rows; ++i) {
-    const std::uint8_t* row = src + i * params.dim;
     std::uint8_t* out = dst + i * params.dim;
     const auto centered = [&](std::size_t c) {
-      return std::int64_t{row[c] - params.zero_src} * (1 << params.exponents[c]);
+      const std::size_t at = i * params.dim + c;
+      if (params.src_type == CodeType::kS16) {
+        return std::int64_t{static_cast<const std::int16_t*>(src)[at]};
+      }
+      const std::int64_t code = static_cast<const std::uint8_t*>(src)[at];
+      return (code - params.zero_src) * (1 << params.exponents[c]);
     };
     std::int64_t s1 = 0;
     std::int64_t s2 = 0;

@@ -7,19 +7,34 @@ namespace intaglio::kernels::scalar {
 
 std::size_t gemm_packed_bytes(std::size_t n, std::size_t k) noexcept;
 void gemm_pack(const std::int8_t* weight, std::size_t n, std::size_t k, std::byte* packed) noexcept;
-void gemm_u8s8(const GemmParams& params, const std::uint8_t* src, std::size_t src_stride,
-               std::size_t m, void* dst, std::size_t dst_stride) noexcept;
+void gemm_u8s8(const GemmParams& params, ColumnRange columns, const std::uint8_t* src,
+               std::size_t src_stride, std::size_t m, const void* residual, void* dst,
+               std::size_t dst_stride) noexcept;
 
+/// GELU of one code; a sum of two streams at channel c. What their kernels and GEMM's epilogues do.
+std::uint8_t gelu_code(const GeluParams& params, std::int32_t h) noexcept;
+std::uint8_t residual_code(const ResidualParams& params, std::size_t c, std::int32_t a,
+                           std::int32_t b) noexcept;
+
+// Attention, stage by stage: what `attention` composes, and what the reference's codes are compared
+// with. dst [rows, tokens] and codes [rows, tokens] are dense.
 void attention_scores(const ScoreParams& params, const std::uint8_t* q, std::size_t rows,
                       const std::uint8_t* k, std::size_t tokens, std::size_t head_dim,
                       std::size_t stride, std::uint8_t* dst) noexcept;
 void softmax_log2(const SoftmaxParams& params, const std::uint8_t* src, std::size_t rows,
                   std::size_t cols, std::uint8_t* dst) noexcept;
-void attend_log2(const AttendParams& params, const std::uint8_t* codes, std::size_t rows,
-                 const std::uint8_t* v, std::size_t tokens, std::size_t head_dim,
-                 std::size_t v_stride, std::uint8_t* dst, std::size_t dst_stride) noexcept;
+void attend_log2(const SoftmaxParams& softmax, const AttendParams& params,
+                 const std::uint8_t* codes, std::size_t rows, const std::uint8_t* v,
+                 std::size_t tokens, std::size_t head_dim, std::size_t v_stride, std::uint8_t* dst,
+                 std::size_t dst_stride) noexcept;
 
-void layernorm_ptf(const LayerNormParams& params, const std::uint8_t* src, std::size_t rows,
+void softmax_prepare(const SoftmaxParams& params, std::byte* prepared) noexcept;
+std::size_t attention_scratch_bytes(const AttentionParams& params) noexcept;
+void attention(const AttentionParams& params, const std::uint8_t* q, std::size_t rows,
+               const std::uint8_t* k, const std::uint8_t* v, std::byte* scratch,
+               std::uint8_t* dst) noexcept;
+
+void layernorm_ptf(const LayerNormParams& params, const void* src, std::size_t rows,
                    std::uint8_t* dst) noexcept;
 
 void gelu_table(const GeluParams& params, const std::int16_t* src, std::size_t count,
@@ -30,5 +45,8 @@ void pixels_to_patches(const PatchParams& params, const std::uint8_t* src, std::
                        std::size_t first, std::size_t last, std::uint8_t* dst) noexcept;
 void lookup_u8(const std::uint8_t* table, const std::uint8_t* src, std::size_t count,
                std::uint8_t* dst) noexcept;
+
+inline constexpr std::size_t kPeakMacsPerRound = 1;
+std::uint32_t peak_mac(std::size_t rounds) noexcept;
 
 }  // namespace intaglio::kernels::scalar

@@ -9,14 +9,17 @@ const KernelTable& scalar_table() noexcept {
       .gemm_packed_bytes = scalar::gemm_packed_bytes,
       .gemm_pack = scalar::gemm_pack,
       .gemm_u8s8 = scalar::gemm_u8s8,
-      .attention_scores = scalar::attention_scores,
-      .softmax_log2 = scalar::softmax_log2,
-      .attend_log2 = scalar::attend_log2,
+      .softmax_prepare = scalar::softmax_prepare,
+      .attention_scratch_bytes = scalar::attention_scratch_bytes,
+      .attention = scalar::attention,
+      .attention_bitshift = scalar::attention,
       .layernorm_ptf = scalar::layernorm_ptf,
       .gelu_table = scalar::gelu_table,
       .residual_add = scalar::residual_add,
       .pixels_to_patches = scalar::pixels_to_patches,
       .lookup_u8 = scalar::lookup_u8,
+      .peak_mac = scalar::peak_mac,
+      .peak_macs_per_round = scalar::kPeakMacsPerRound,
   };
   return kTable;
 }

@@ -1,15 +1,21 @@
-// Scores and P v as products of the register tile, packed on the fly.
+// One head of attention, tile by tile of rows: scores, softmax, P v. Keys and values are laid out
+// once per call; nothing larger than a tile's rows of scores and weights is stored.
 //
 // Scores. With b = k - c, c = V::score_center(z) the number that makes k fit the right operand
 // (128 for s8, z itself for s16):
 //   sum (q - z)(k - z) = sum q b + (c - z) sum q - z sum (k - z)
-// The second term is a row's, the start of its sums; the third a column's, part of its bias.
-// |sum q b| <= 255 * 255 * 256, the row term the same, the column term the same: below 2^26
-// together, and the bias term below 2^24 * 2^31 + 2^61.
+// The second term is a row's, the third a column's; both are where the sums start. |sum q b| <=
+// 255 * 255 * 256, the other two the same: below 2^26 together.
 //
-// P v. Weights 2^(15-c) reach 2^15, one more than s16 holds, but -2^(15-c) fits; so does z - v:
-//   sum (v - z) w = sum (-w)(z - v)
-// Tokens are taken in pairs. The sums are those of the scalar definition, no correction needed.
+// P v, kBytes levels. Weights 2^(unit - code) are two planes of bytes, upper and lower halves, and
+// values s8, v - 128:
+//   sum (v - z) w = 2^8 sum (v - 128) w_high + sum (v - 128) w_low + (128 - z) sum w
+// The upper plane is multiplied first and shifted in the registers; the lower one goes on there.
+// Sums may wrap modulo 2^32 in between, the total does not.
+//
+// P v, other levels. s16 holds -w and z - v: sum (v - z) w = sum (-w)(z - v), tokens in pairs.
+//
+// P v by literal shifts: (v - z) << (unit - code), added. Kept as a candidate for the bench.
 #pragma once
 
 #include <cstddef>
@@ -18,171 +24,416 @@
 
 #include "kernels/kernels.h"
 #include "kernels/simd/gemm.inl.h"
+#include "kernels/simd/softmax.inl.h"
 
 namespace intaglio::kernels {
 namespace {
 
-/// Lays out `columns` rows of k as the right operand of scores. The missing columns of the last
-/// vector keep whatever `b` holds: their sums are never stored.
+/// Where a call keeps what; offsets into its scratch memory.
+struct AttentionLayout {
+  std::size_t key_groups;    ///< dwords of a key
+  std::size_t value_groups;  ///< dwords of a weight row: of four u8 or two s16 tokens
+  std::size_t row_bytes;     ///< of a row of scores, whole vectors
+  std::size_t vectors;       ///< of a row of scores
+  std::size_t keys, column_terms, values, scores, weights, queries, total;
+};
+
 template <class V>
-inline void pack_keys(const std::uint8_t* k, std::size_t stride, std::size_t columns,
-                      std::size_t head_dim, std::int32_t center, std::byte* b) noexcept {
+inline AttentionLayout lay_out(const AttentionParams& p) noexcept {
   constexpr std::size_t kDepth = kPackDepth<V>;
-  constexpr std::size_t kBits = 32 / kDepth;
-  constexpr std::uint32_t kMask = V::kBytes ? 0xff : 0xffff;
-  for (std::size_t c = 0; c < columns; ++c) {
-    const std::size_t first = c / kPanelColumns<V> * kPanelColumns<V>;
-    const std::size_t left = columns - first;
-    const std::size_t width =
-        round_up(left < kPanelColumns<V> ? left : kPanelColumns<V>, V::kLanes);
-    std::byte* out = b + first * column_bytes<V>(head_dim) + (c - first) * 4;
-    const std::uint8_t* row = k + c * stride;
-    for (std::size_t d = 0; d < head_dim; d += kDepth) {
-      std::uint32_t word = 0;
-      if (V::kBytes && d + kDepth <= head_dim) {
-        std::memcpy(&word, row + d, sizeof word);
-        word ^= 0x80808080u;  // center == 128
+  AttentionLayout l = {};
+  l.key_groups = round_up(p.head_dim, kDepth) / kDepth;
+  l.value_groups = round_up(p.tokens, kDepth) / kDepth;
+  l.row_bytes =
+      round_up(p.tokens, kPanelColumns<V> > kVectorBytes<V> ? kPanelColumns<V> : kVectorBytes<V>);
+  l.vectors = round_up(p.tokens, kVectorBytes<V>) / kVectorBytes<V>;
+  const std::size_t key_columns = round_up(p.tokens, V::kLanes);
+  const std::size_t value_columns = round_up(p.head_dim, V::kLanes);
+  const auto take = [&](std::size_t bytes) {
+    const std::size_t offset = l.total;
+    l.total += round_up(bytes, 64);
+    return offset;
+  };
+  l.keys = take(key_columns * l.key_groups * 4);
+  l.column_terms = take(key_columns * 4);
+  l.values = take(value_columns * l.value_groups * 4);
+  l.scores = take(kTileRows * l.row_bytes);
+  l.weights = take(2 * kTileRows * l.row_bytes);
+  l.queries = take(V::kBytes ? 0 : kTileRows * kMaxHeadDim * 2);
+  return l;
+}
+
+template <class V>
+std::size_t attention_scratch_bytes(const AttentionParams& params) noexcept {
+  return lay_out<V>(params).total;
+}
+
+/// Vectors side by side in the panel that holds column `first`.
+template <class V>
+constexpr std::size_t panel_vectors(std::size_t columns, std::size_t first) noexcept {
+  const std::size_t left = columns - first / kPanelColumns<V> * kPanelColumns<V>;
+  return left >= kPanelColumns<V> ? V::kTileVectors : round_up(left, V::kLanes) / V::kLanes;
+}
+
+/// Keys as panels, a token a column, and the columns' terms: -z sum (k - z).
+template <class V>
+void pack_keys(const AttentionParams& p, const AttentionLayout& l, const std::uint8_t* k,
+               std::byte* scratch) noexcept {
+  using I = typename V::I;
+  constexpr std::size_t kChannels = V::kLanes * kPackDepth<V>;  // of a vector of dwords
+  const std::int32_t zero = p.scores.zero_src;
+  const std::int32_t center = V::score_center(zero);
+  auto* terms = reinterpret_cast<std::int32_t*>(scratch + l.column_terms);
+  const auto constant = static_cast<std::int32_t>(l.key_groups * kPackDepth<V>) * center -
+                        static_cast<std::int32_t>(p.head_dim) * zero;
+  for (std::size_t first = 0; first < p.tokens; first += V::kLanes) {
+    const std::size_t width = panel_vectors<V>(p.tokens, first);
+    const std::size_t panel = first / kPanelColumns<V> * kPanelColumns<V>;
+    std::byte* out = scratch + l.keys + panel * l.key_groups * 4 + (first - panel) * 4;
+    auto sums = V::zero();
+    for (std::size_t d = 0; d < p.head_dim; d += kChannels) {
+      I rows[V::kLanes];
+      for (std::size_t r = 0; r < V::kLanes; ++r) {
+        const std::size_t token = first + r < p.tokens ? first + r : first;
+        rows[r] = V::load_keys(k + token * p.src_stride + d, p.head_dim - d, center);
+      }
+      V::transpose(rows);
+      const std::size_t group = d / kPackDepth<V>;
+      const std::size_t left = l.key_groups - group;
+      for (std::size_t g = 0; g < (left < V::kLanes ? left : V::kLanes); ++g) {
+        V::store(out + (group + g) * width * sizeof(I), rows[g]);
+        sums = V::add_key_sums(sums, rows[g]);
+      }
+    }
+    const auto total = V::add32(sums, V::set1_32(constant));
+    V::store(terms + first, V::mullo32(total, V::set1_32(-zero)));
+  }
+}
+
+/// Values as panels, a channel a column: v - 128 of four tokens, or z - v of two.
+template <class V>
+void pack_values(const AttentionParams& p, const std::uint8_t* v, std::byte* out) noexcept {
+  constexpr std::size_t kDepth = kPackDepth<V>;
+  for (std::size_t c = 0; c < p.head_dim; c += kPanelColumns<V>) {
+    const std::size_t left = p.head_dim - c;
+    const std::size_t columns = left < kPanelColumns<V> ? left : kPanelColumns<V>;
+    for (std::size_t t = 0; t < p.tokens; t += kDepth) {
+      const std::size_t tokens = p.tokens - t < kDepth ? p.tokens - t : kDepth;
+      V::pack_values(v + t * p.src_stride + c, p.src_stride, tokens, columns, p.attend.zero_src,
+                     out);
+      out += round_up(columns, V::kLanes) * 4;
+    }
+  }
+}
+
+/// Rescaling with one multiplier for a row and one rounding constant for all.
+template <class V>
+struct RowRescale {
+  Rescale rescale;
+  typename V::I half;  ///< 2^(shift-1), 64-bit lanes
+  std::int32_t multiplier[kTileRows];
+
+  RowRescale(int shift, std::int32_t zero_point) noexcept
+      : rescale(make_rescale(shift, zero_point, CodeType::kU8)),
+        half(V::set1_64(std::int64_t{1} << (shift - 1))) {}
+};
+
+template <class V>
+inline ColumnFactors<V> uniform_factors(std::int32_t multiplier, typename V::I half) noexcept {
+  const auto m = V::set1_32(multiplier);
+  return {m, m, half, half};
+}
+
+/// Where a tile's rows are read and written.
+struct TileRows {
+  const std::byte* src[kTileRows];
+  std::uint8_t* dst[kTileRows];
+  std::int32_t term[kTileRows];  ///< added to every sum of the row
+};
+
+/// Any shift and zero point; sums [kTileRows, kVectors * V::kLanes].
+template <class V>
+[[gnu::noinline]] void store_rows_exact(const RowRescale<V>& r, const std::int32_t* sums,
+                                        std::size_t sums_stride, const TileRows& rows,
+                                        std::size_t offset, std::size_t columns) noexcept {
+  for (std::size_t i = 0; i < kTileRows; ++i) {
+    const ColumnFactors<V> factors = uniform_factors<V>(r.multiplier[i], r.half);
+    for (std::size_t c = 0; c < columns; c += V::kLanes) {
+      const auto codes = scale_exact<V>(V::load(sums + i * sums_stride + c), factors, r.rescale);
+      V::store_u8(rows.dst[i] + offset + c, codes, columns - c);
+    }
+  }
+}
+
+/// The first `columns` columns of the tile, as codes.
+template <class V, std::size_t kVectors>
+[[gnu::always_inline]] inline void store_rows(const RowRescale<V>& r,
+                                              typename V::I (&acc)[kTileRows][kVectors],
+                                              const TileRows& rows, std::size_t offset,
+                                              std::size_t columns) noexcept {
+  using I = typename V::I;
+  if (!r.rescale.direct) {
+    alignas(64) std::int32_t sums[kTileRows * kVectors * V::kLanes];
+    unroll<kTileRows>([&](auto i) INTAGLIO_INLINE {
+      unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
+        V::store(sums + (i * kVectors + v) * V::kLanes, acc[i][v]);
+      });
+    });
+    store_rows_exact<V>(r, sums, kVectors * V::kLanes, rows, offset, columns);
+    return;
+  }
+  const I zero = V::set1_16(static_cast<std::int16_t>(r.rescale.zero_point));
+  const int shift = r.rescale.shift;
+  unroll<kTileRows>([&](auto i) INTAGLIO_INLINE {
+    const I multiplier = V::set1_32(r.multiplier[i]);
+    I row[V::kTileVectors];
+    unroll<V::kTileVectors>([&](auto v) INTAGLIO_INLINE {
+      if constexpr (v < kVectors) {
+        const I even = V::add64(V::mul_even(acc[i][v], multiplier), r.half);
+        const I odd = V::add64(V::mul_even(V::odd(acc[i][v]), multiplier), r.half);
+        row[v] = V::sra32(V::merge_high(even, odd), shift - 32);
       } else {
-        for (std::size_t i = 0; i < kDepth && d + i < head_dim; ++i) {
-          word |= (static_cast<std::uint32_t>(row[d + i] - center) & kMask) << (kBits * i);
-        }
+        row[v] = V::zero();
       }
-      std::memcpy(out, &word, sizeof word);
-      out += width * 4;
-    }
+    });
+    V::pack_row_u8(rows.dst[i] + offset, row, zero, columns);
+  });
+}
+
+template <class V, class Dot, std::size_t kVectors>
+[[gnu::always_inline]] inline void add_groups(typename V::I (&acc)[kTileRows][kVectors],
+                                              const std::byte* const (&src)[kTileRows],
+                                              std::size_t offset, std::size_t groups,
+                                              const std::byte* panel) noexcept {
+  const std::byte* const a0 = src[0] + offset;
+  const std::byte* const a1 = src[1] + offset;
+  const std::byte* const a2 = src[2] + offset;
+  const std::byte* const a3 = src[3] + offset;
+  const std::byte* const a4 = src[4] + offset;
+  const std::byte* const a5 = src[5] + offset;
+  static_assert(kTileRows == 6);
+  for (std::size_t g = 0; g < groups; ++g) {
+    const std::byte* const a[kTileRows] = {a0, a1, a2, a3, a4, a5};
+    add_products<V, Dot>(acc, panel,
+                         [&](auto r) INTAGLIO_INLINE { return broadcast_dword<V>(a[r] + 4 * g); });
+    panel += kVectors * sizeof(typename V::I);
   }
 }
 
-template <class V>
-void attention_scores(const ScoreParams& params, const std::uint8_t* q, std::size_t rows,
-                      const std::uint8_t* k, std::size_t tokens, std::size_t head_dim,
-                      std::size_t stride, std::uint8_t* dst) noexcept {
-  alignas(64) std::byte b[kGroupColumns * column_bytes<V>(kMaxHeadDim)];
-  std::int32_t multiplier[kGroupColumns];
-  std::int64_t bias[kGroupColumns];
-  const std::int32_t center = V::score_center(params.zero_src);
-  ColumnGroup<V> group = {};
-  group.b = b;
-  group.k = head_dim;
-  group.row_factor = center - params.zero_src;
-  group.rescale = make_rescale(params.shift, params.zero_point, OutputType::kU8);
-  for (std::size_t j = 0; j < tokens; j += kGroupColumns) {
-    group.columns = tokens - j < kGroupColumns ? tokens - j : kGroupColumns;
-    pack_keys<V>(k + j * stride, stride, group.columns, head_dim, center, b);
-    for (std::size_t c = 0; c < group.columns; ++c) {
-      const std::int32_t sum = V::sum_u8(k + (j + c) * stride, head_dim) -
-                               static_cast<std::int32_t>(head_dim) * params.zero_src;
-      multiplier[c] = params.multiplier;
-      bias[c] = std::int64_t{-params.zero_src * sum} * params.multiplier +
-                (std::int64_t{1} << (params.shift - 1));
+/// Scores of one panel of keys.
+template <class V, std::size_t kVectors>
+[[gnu::noinline]] void score_tile(const AttentionParams& p, const AttentionLayout& l,
+                                  const RowRescale<V>& rescale, const TileRows& rows,
+                                  std::size_t first, const std::byte* scratch) noexcept {
+  using I = typename V::I;
+  const auto* terms = reinterpret_cast<const std::int32_t*>(scratch + l.column_terms) + first;
+  const std::byte* panel = scratch + l.keys + first * l.key_groups * 4;
+  I acc[kTileRows][kVectors];
+  unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
+    const I term = V::set1_32(rows.term[r]);
+    unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
+      acc[r][v] = V::add32(term, V::load(terms + v * V::kLanes));
+    });
+  });
+  if constexpr (V::kBytes) {
+    const std::size_t whole = p.head_dim / 4;
+    add_groups<V, DotBytes<V>, kVectors>(acc, rows.src, 0, whole, panel);
+    if (p.head_dim % 4 != 0) {
+      add_products<V, DotBytes<V>>(
+          acc, panel + whole * kVectors * sizeof(I), [&](auto r) INTAGLIO_INLINE {
+            return broadcast_tail<V>(rows.src[r] + 4 * whole, p.head_dim % 4);
+          });
     }
-    group.set_factors(multiplier, bias);
-    multiply_group<V>(group, q, stride, rows, reinterpret_cast<std::byte*>(dst) + j, tokens);
+  } else {
+    add_groups<V, DotWords<V>, kVectors>(acc, rows.src, 0, l.key_groups, panel);
   }
+  store_rows<V, kVectors>(rescale, acc, rows, first, kVectors * V::kLanes);
 }
 
-/// Tokens whose values and weights are kept on the stack at a time.
-inline constexpr std::size_t kTokenChunk = 256;
+/// P v of one panel of channels.
+template <class V, std::size_t kVectors>
+[[gnu::noinline]] void attend_tile(const AttentionParams& p, const AttentionLayout& l,
+                                   const RowRescale<V>& rescale, const TileRows& rows,
+                                   std::size_t first, const std::byte* scratch) noexcept {
+  using I = typename V::I;
+  const std::byte* panel = scratch + l.values + first * l.value_groups * 4;
+  I acc[kTileRows][kVectors];
+  unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
+    unroll<kVectors>([&](auto v) INTAGLIO_INLINE { acc[r][v] = V::zero(); });
+  });
+  if constexpr (V::kBytes) {
+    for (std::size_t plane = 0; plane < 2; ++plane) {  // one loop: gcc spills the sums of two
+      unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
+        const I term = V::set1_32(plane == 0 ? 0 : rows.term[r]);
+        unroll<kVectors>(
+            [&](auto v) INTAGLIO_INLINE { acc[r][v] = V::add32(V::sll32(acc[r][v], 8), term); });
+      });
+      add_groups<V, DotBytes<V>, kVectors>(acc, rows.src, plane * l.row_bytes, l.value_groups,
+                                           panel);
+    }
+  } else {
+    add_groups<V, DotWords<V>, kVectors>(acc, rows.src, 0, l.value_groups, panel);
+  }
+  const std::size_t left = p.head_dim - first;
+  store_rows<V, kVectors>(rescale, acc, rows, first,
+                          left < kVectors * V::kLanes ? left : kVectors * V::kLanes);
+}
 
-/// z - v of `tokens` rows and `columns` columns, tokens in pairs, as panels.
-template <class V>
-inline void pack_values(const std::uint8_t* v, std::size_t stride, std::size_t tokens,
-                        std::size_t columns, std::int32_t zero, std::byte* b) noexcept {
-  const auto zeros = V::set1_32(zero);
-  const std::size_t pairs = (tokens + 1) / 2;
+/// Calls f with the number of vectors, as a type, of each panel of `columns` columns.
+template <class V, class F>
+inline void for_each_panel(std::size_t columns, F&& f) noexcept {
   for (std::size_t first = 0; first < columns; first += kPanelColumns<V>) {
-    const std::size_t left = columns - first;
-    const std::size_t exist = left < kPanelColumns<V> ? left : kPanelColumns<V>;
-    std::byte* out = b + first * pairs * 4;
-    for (std::size_t p = 0; p < pairs; ++p) {
-      const std::uint8_t* row = v + 2 * p * stride + first;
-      for (std::size_t c = 0; c < exist; c += V::kLanes) {
-        const auto even = V::sub32(zeros, V::load_u8(row + c, exist - c));
-        const auto odd = 2 * p + 1 < tokens
-                             ? V::sub32(zeros, V::load_u8(row + stride + c, exist - c))
-                             : V::zero();
-        V::store(out, V::pair_words(even, odd));
-        out += sizeof(typename V::I);
+    const std::size_t vectors = panel_vectors<V>(columns, first);
+    unroll<V::kTileVectors>([&](auto n) INTAGLIO_INLINE {
+      if (vectors == n + 1) f(first, Index<n + 1>{});
+    });
+  }
+}
+
+/// One tile of up to kTileRows rows at a time; the missing ones repeat the first and write nowhere.
+template <class V>
+class AttentionTile {
+ public:
+  AttentionTile(const AttentionParams& params, std::byte* scratch) noexcept
+      : p_(params),
+        l_(lay_out<V>(params)),
+        table_(*reinterpret_cast<const SoftmaxTable*>(params.prepared)),
+        scratch_(scratch),
+        score_rescale_(params.scores.shift, params.scores.zero_point),
+        attend_rescale_(params.attend.shift, params.attend.zero_point) {
+    const std::size_t padding = l_.vectors * kVectorBytes<V> - params.tokens;
+    last_mask_ = V::first_bytes(kVectorBytes<V> - padding);
+    for (std::int32_t& m : score_rescale_.multiplier) m = params.scores.multiplier;
+    for (std::int32_t& m : attend_rescale_.multiplier) m = params.attend.multiplier;
+  }
+
+  void pack(const std::uint8_t* k, const std::uint8_t* v) noexcept {
+    pack_keys<V>(p_, l_, k, scratch_);
+    pack_values<V>(p_, v, scratch_ + l_.values);
+  }
+  void pack(const std::uint8_t* k) noexcept { pack_keys<V>(p_, l_, k, scratch_); }
+
+  /// Scores, then codes.
+  void make_map(const std::uint8_t* q, std::size_t rows) noexcept {
+    TileRows tile;
+    const std::int32_t factor = V::score_center(p_.scores.zero_src) - p_.scores.zero_src;
+    for (std::size_t r = 0; r < kTileRows; ++r) {
+      const std::uint8_t* row = q + (r < rows ? r : 0) * p_.src_stride;
+      tile.term[r] = factor == 0 ? 0 : factor * V::sum_u8(row, p_.head_dim);
+      tile.dst[r] = codes(r);
+      if constexpr (V::kBytes) {
+        tile.src[r] = reinterpret_cast<const std::byte*>(row);
+      } else {
+        auto* wide = reinterpret_cast<std::int16_t*>(scratch_ + l_.queries) + r * kMaxHeadDim;
+        widen_row<V>(row, p_.head_dim, wide);
+        tile.src[r] = reinterpret_cast<const std::byte*>(wide);
+      }
+    }
+    for_each_panel<V>(p_.tokens, [&](std::size_t first, auto vectors) INTAGLIO_INLINE {
+      score_tile<V, vectors.kNumber>(p_, l_, score_rescale_, tile, first, scratch_);
+    });
+    const std::size_t last = (l_.vectors - 1) * kVectorBytes<V>;
+    for (std::size_t r = 0; r < kTileRows; ++r) {
+      V::store(codes(r) + last, V::and_bits(V::load(codes(r) + last), last_mask_));
+    }
+    make_codes<V>(p_.softmax, table_, {codes(0), l_.row_bytes, p_.tokens, l_.vectors}, rows);
+  }
+
+  void attend(std::size_t rows, std::uint8_t* dst) noexcept {
+    TileRows tile;
+    std::uint8_t nowhere[kMaxHeadDim];
+    for (std::size_t r = 0; r < kTileRows; ++r) {
+      std::byte* weights = scratch_ + l_.weights + 2 * (r < rows ? r : 0) * l_.row_bytes;
+      tile.src[r] = weights;
+      tile.dst[r] = r < rows ? dst + r * p_.dst_stride : nowhere;
+      tile.term[r] = 0;
+      if (r >= rows) continue;
+      const std::int32_t sum =
+          make_weights<V>(table_, codes(r), l_.vectors, last_mask_, weights, l_.row_bytes);
+      if constexpr (V::kBytes) tile.term[r] = (128 - p_.attend.zero_src) * sum;
+      set_multiplier(r, sum);
+    }
+    for_each_panel<V>(p_.head_dim, [&](std::size_t first, auto vectors) INTAGLIO_INLINE {
+      attend_tile<V, vectors.kNumber>(p_, l_, attend_rescale_, tile, first, scratch_);
+    });
+  }
+
+  /// The same by shifts of the values as they lie.
+  void attend_bitshift(std::size_t rows, const std::uint8_t* v, std::uint8_t* dst) noexcept {
+    const auto zero = V::set1_32(p_.attend.zero_src);
+    for (std::size_t r = 0; r < rows; ++r) {
+      std::int32_t sum = 0;
+      for (std::size_t j = 0; j < p_.tokens; ++j) {
+        if (shift_of(codes(r)[j]) >= 0) sum += 1 << shift_of(codes(r)[j]);
+      }
+      set_multiplier(r, sum);
+      alignas(64) std::int32_t sums[round_up(kMaxHeadDim, V::kLanes)];
+      for (std::size_t c = 0; c < p_.head_dim; c += V::kLanes) {
+        auto acc = V::zero();
+        for (std::size_t j = 0; j < p_.tokens; ++j) {
+          const int shift = shift_of(codes(r)[j]);
+          if (shift < 0) continue;
+          const auto value = V::load_u8(v + j * p_.src_stride + c, p_.head_dim - c);
+          acc = V::add32(acc, V::sll32(V::sub32(value, zero), shift));
+        }
+        V::store(sums + c, acc);
+      }
+      const ColumnFactors<V> factors =
+          uniform_factors<V>(attend_rescale_.multiplier[r], attend_rescale_.half);
+      for (std::size_t c = 0; c < p_.head_dim; c += V::kLanes) {
+        V::store_u8(dst + r * p_.dst_stride + c,
+                    scale_exact<V>(V::load(sums + c), factors, attend_rescale_.rescale),
+                    p_.head_dim - c);
       }
     }
   }
-}
 
-/// -2^(15-c) of each code below zero_code, else 0, and a zero behind an odd count.
-template <class V>
-inline void weigh_codes(const std::uint8_t* codes, std::size_t count, std::int32_t zero_code,
-                        std::int16_t* dst) noexcept {
-  const auto unit = V::set1_32(-(1 << 15));
-  const auto limit = V::set1_32(zero_code);
-  for (std::size_t i = 0; i < count; i += V::kLanes) {
-    const auto code = V::load_u8(codes + i, count - i);
-    V::store_s16(dst + i, V::keep_if_less(V::srav32(unit, code), code, limit), count - i);
+ private:
+  std::uint8_t* codes(std::size_t row) const noexcept {
+    return reinterpret_cast<std::uint8_t*>(scratch_ + l_.scores) + row * l_.row_bytes;
   }
-  if (count % 2 != 0) dst[count] = 0;
-}
+  /// How far a value of this code is shifted; negative: its weight is 0.
+  int shift_of(std::uint8_t code) const noexcept {
+    return code < p_.softmax.zero_code ? p_.softmax.unit_bits - code : -1;
+  }
+  void set_multiplier(std::size_t row, std::int32_t weights) noexcept {
+    if (p_.softmax.form != SoftmaxForm::kRowRelative) return;
+    const std::int64_t reciprocal = (std::int64_t{1} << (p_.softmax.unit_bits + 30)) / weights;
+    attend_rescale_.multiplier[row] =
+        static_cast<std::int32_t>((p_.attend.multiplier * reciprocal) >> 30);
+  }
 
-/// P v of the group's columns for `rows` rows; `v` and `dst` point at the first column. With more
-/// than one chunk of tokens, `carry` holds the sums of all rows.
+  const AttentionParams& p_;
+  const AttentionLayout l_;
+  const SoftmaxTable& table_;
+  std::byte* scratch_;
+  RowRescale<V> score_rescale_, attend_rescale_;
+  typename V::I last_mask_;
+};
+
 template <class V>
-void attend_rows(const AttendParams& params, const ColumnGroup<V>& group, const std::uint8_t* codes,
-                 std::size_t rows, const std::uint8_t* v, std::size_t tokens, std::size_t v_stride,
-                 std::byte* b, std::int32_t* carry, std::uint8_t* dst,
-                 std::size_t dst_stride) noexcept {
-  alignas(64) std::int16_t weights[kTileRows * kTokenChunk];
-  static constexpr std::int32_t kZeroTerms[kTileRows] = {};
-  for (std::size_t j = 0; j < tokens; j += kTokenChunk) {
-    const std::size_t chunk = tokens - j < kTokenChunk ? tokens - j : kTokenChunk;
-    pack_values<V>(v + j * v_stride, v_stride, chunk, group.columns, params.zero_src, b);
-    for (std::size_t i = 0; i < rows; i += kTileRows) {
-      const std::size_t tile_rows = rows - i < kTileRows ? rows - i : kTileRows;
-      for (std::size_t r = 0; r < tile_rows; ++r) {
-        weigh_codes<V>(codes + (i + r) * tokens + j, chunk, params.zero_code,
-                       weights + r * kTokenChunk);
-      }
-      Tile<V> t = {};
-      t.a = reinterpret_cast<const std::byte*>(weights);
-      t.a_stride = kTokenChunk * 2;
-      t.groups = (chunk + 1) / 2;
-      t.b = b;
-      t.row_terms = kZeroTerms;
-      t.carry = carry + (tokens <= kTokenChunk ? 0 : i * kGroupColumns);
-      t.resume = j != 0;
-      t.suspend = j + chunk < tokens;
-      t.factors = group.factors;
-      t.rescale = &group.rescale;
-      t.dst = reinterpret_cast<std::byte*>(dst + i * dst_stride);
-      t.dst_stride = dst_stride;
-      run_tiles<V, DotWords<V>>(t, tile_rows, group.columns, t.groups * 4);
-    }
+void attention(const AttentionParams& params, const std::uint8_t* q, std::size_t rows,
+               const std::uint8_t* k, const std::uint8_t* v, std::byte* scratch,
+               std::uint8_t* dst) noexcept {
+  AttentionTile<V> tile(params, scratch);
+  tile.pack(k, v);
+  for (std::size_t i = 0; i < rows; i += kTileRows) {
+    const std::size_t here = rows - i < kTileRows ? rows - i : kTileRows;
+    tile.make_map(q + i * params.src_stride, here);
+    tile.attend(here, dst + i * params.dst_stride);
   }
 }
 
-/// Rows whose sums are carried from chunk to chunk when there is more than one.
-inline constexpr std::size_t kCarriedRows = 8 * kTileRows;
-
 template <class V>
-void attend_log2(const AttendParams& params, const std::uint8_t* codes, std::size_t rows,
-                 const std::uint8_t* v, std::size_t tokens, std::size_t head_dim,
-                 std::size_t v_stride, std::uint8_t* dst, std::size_t dst_stride) noexcept {
-  alignas(64) std::byte b[kGroupColumns * kTokenChunk * 2];
-  alignas(64) std::int32_t carry[kCarriedRows * kGroupColumns];
-  std::int32_t multiplier[kGroupColumns];
-  std::int64_t bias[kGroupColumns];
-  for (std::size_t c = 0; c < kGroupColumns; ++c) {
-    multiplier[c] = params.multiplier;
-    bias[c] = std::int64_t{1} << (params.shift - 1);
-  }
-  ColumnGroup<V> group = {};
-  group.columns = kGroupColumns;
-  group.rescale = make_rescale(params.shift, params.zero_point, OutputType::kU8);
-  group.set_factors(multiplier, bias);
-  const std::size_t block = tokens <= kTokenChunk ? rows : kCarriedRows;
-  for (std::size_t d = 0; d < head_dim; d += kGroupColumns) {
-    group.columns = head_dim - d < kGroupColumns ? head_dim - d : kGroupColumns;
-    for (std::size_t i = 0; i < rows; i += block) {
-      attend_rows<V>(params, group, codes + i * tokens, rows - i < block ? rows - i : block, v + d,
-                     tokens, v_stride, b, carry, dst + i * dst_stride + d, dst_stride);
-    }
+void attention_bitshift(const AttentionParams& params, const std::uint8_t* q, std::size_t rows,
+                        const std::uint8_t* k, const std::uint8_t* v, std::byte* scratch,
+                        std::uint8_t* dst) noexcept {
+  AttentionTile<V> tile(params, scratch);
+  tile.pack(k);
+  for (std::size_t i = 0; i < rows; i += kTileRows) {
+    const std::size_t here = rows - i < kTileRows ? rows - i : kTileRows;
+    tile.make_map(q + i * params.src_stride, here);
+    tile.attend_bitshift(here, v, dst + i * params.dst_stride);
   }
 }
 

@@ -15,20 +15,10 @@
 #include <cstring>
 
 #include "kernels/kernels.h"
-#include "kernels/simd/rescale.inl.h"
-#include "kernels/simd/tile.inl.h"
+#include "kernels/simd/gemm_tile.inl.h"
 
 namespace intaglio::kernels {
 namespace {
-
-template <class V>
-inline constexpr std::size_t kPackDepth = V::kBytes ? 4 : 2;
-template <class V>
-inline constexpr std::size_t kPanelColumns = V::kTileVectors* V::kLanes;
-
-constexpr std::size_t round_up(std::size_t value, std::size_t multiple) noexcept {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 /// Bytes of one column in a panel.
 template <class V>
@@ -79,31 +69,44 @@ void gemm_pack(const std::int8_t* weight, std::size_t n, std::size_t k,
   }
 }
 
-/// Up to kGroupColumns columns of a product with u8 rows on the left.
+/// Up to kColumnStep columns of a product.
 template <class V>
 struct ColumnGroup {
   const std::byte* b;  ///< panels
   std::size_t k;
   std::size_t columns;
-  std::int32_t row_factor;  ///< sum of a row's elements times this is added to all its sums
   Rescale rescale;
-  ColumnFactors<V> factors[kGroupColumns / V::kLanes];
+  int lift;
+  ColumnFactors<V> factors[kColumnStep / V::kLanes];
 
-  /// Takes multiplier [columns] and bias [columns]; nothing behind them is read.
-  void set_factors(const std::int32_t* multiplier, const std::int64_t* bias) noexcept {
-    std::int32_t multipliers[kGroupColumns];
-    std::int64_t biases[kGroupColumns];
-    if (columns < kGroupColumns) {
-      for (std::size_t c = 0; c < kGroupColumns; ++c) {
-        multipliers[c] = c < columns ? multiplier[c] : 0;
-        biases[c] = c < columns ? bias[c] : 0;
-      }
-      multiplier = multipliers;
-      bias = biases;
+  /// Takes what belongs to the columns from `first` on; nothing behind the last one is read.
+  void set_factors(const GemmParams& params, std::size_t first) noexcept {
+    lift = lift_of(params, first);
+    rescale = make_rescale(params.shift + lift, params.zero_point, params.output);
+    std::int32_t multipliers[kColumnStep] = {};
+    std::int64_t biases[kColumnStep] = {};
+    for (std::size_t c = 0; c < columns; ++c) {
+      multipliers[c] = params.multiplier[first + c];
+      biases[c] = params.bias[first + c] * (std::int64_t{1} << lift);
     }
-    for (std::size_t v = 0; v < kGroupColumns / V::kLanes; ++v) {
-      factors[v] = load_factors<V>(multiplier + v * V::kLanes, bias + v * V::kLanes);
+    for (std::size_t v = 0; v < kColumnStep / V::kLanes; ++v) {
+      factors[v] = load_factors<V>(multipliers + v * V::kLanes, biases + v * V::kLanes);
     }
+  }
+
+ private:
+  /// The high form of rescaling wants a shift of 32. A smaller one can grow when accumulators and
+  /// biases are shifted left by as much, if |acc| << lift stays below 2^31 and the bias below 2^62:
+  /// then |acc * multiplier + bias| stays below 2^63. Sums with a residual stream are left alone.
+  int lift_of(const GemmParams& params, std::size_t first) const noexcept {
+    const int missing = 32 - params.shift;
+    if (missing <= 0 || missing > 8 || params.epilogue == GemmEpilogue::kAddSums) return 0;
+    if ((params.k * 255 * 128) >> (31 - missing) != 0) return 0;
+    const std::int64_t limit = std::int64_t{1} << (62 - missing);
+    for (std::size_t c = first; c < first + columns; ++c) {
+      if (params.bias[c] >= limit || params.bias[c] <= -limit) return 0;
+    }
+    return missing;
   }
 };
 
@@ -140,28 +143,19 @@ inline void multiply_widened(Tile<V> t, const ColumnGroup<V>& group, const std::
   }
 }
 
-/// dst [m, group.columns] = rescaled src [m, k] times the group's columns.
+/// The rows of one column group.
 template <class V>
-void multiply_group(const ColumnGroup<V>& group, const std::uint8_t* src, std::size_t src_stride,
-                    std::size_t m, std::byte* dst, std::size_t dst_stride_bytes) noexcept {
-  alignas(64) std::int32_t carry[kTileRows * kGroupColumns];
-  std::int32_t row_terms[kTileRows] = {};
-  Tile<V> t = {};
+void multiply_group(const ColumnGroup<V>& group, Tile<V> t, const std::uint8_t* src,
+                    std::size_t src_stride, std::size_t m) noexcept {
+  alignas(64) std::int32_t carry[kTileRows * kColumnStep];
   t.b = group.b;
-  t.row_terms = row_terms;
   t.carry = carry;
   t.factors = group.factors;
   t.rescale = &group.rescale;
-  t.dst_stride = dst_stride_bytes;
+  t.lift = group.lift;
   for (std::size_t i = 0; i < m; i += kTileRows) {
     const std::size_t rows = m - i < kTileRows ? m - i : kTileRows;
     const std::uint8_t* a = src + i * src_stride;
-    if (group.row_factor != 0) {
-      for (std::size_t r = 0; r < rows; ++r) {
-        row_terms[r] = group.row_factor * V::sum_u8(a + r * src_stride, group.k);
-      }
-    }
-    t.dst = dst + i * dst_stride_bytes;
     if constexpr (V::kBytes) {
       t.a = reinterpret_cast<const std::byte*>(a);
       t.a_stride = src_stride;
@@ -171,23 +165,48 @@ void multiply_group(const ColumnGroup<V>& group, const std::uint8_t* src, std::s
     } else {
       multiply_widened<V>(t, group, a, src_stride, rows);
     }
+    t.dst += kTileRows * t.dst_stride;
+    t.residual += kTileRows * t.residual_stride;
   }
 }
 
 template <class V>
-void gemm_u8s8(const GemmParams& params, const std::uint8_t* src, std::size_t src_stride,
-               std::size_t m, void* dst, std::size_t dst_stride) noexcept {
-  const std::size_t size = output_bytes(params.output);
+void multiply_columns(const GemmParams& params, const GeluWords<V>* gelu, ColumnRange columns,
+                      const std::uint8_t* src, std::size_t src_stride, std::size_t m,
+                      const void* residual, void* dst, std::size_t dst_stride) noexcept {
+  const std::size_t size = stored_bytes(params);
   ColumnGroup<V> group = {};
   group.k = params.k;
-  group.rescale = make_rescale(params.shift, params.zero_point, params.output);
-  for (std::size_t j = 0; j < params.n; j += kGroupColumns) {
+  Tile<V> t = {};
+  t.params = &params;
+  t.gelu_words = gelu;
+  t.dst_stride = dst_stride * size;
+  t.residual_stride = dst_stride * residual_bytes(params);
+  for (std::size_t j = columns.first; j < columns.last; j += kColumnStep) {
     group.b = params.packed + j * column_bytes<V>(params.k);
-    group.columns = params.n - j < kGroupColumns ? params.n - j : kGroupColumns;
-    group.set_factors(params.multiplier + j, params.bias + j);
-    multiply_group<V>(group, src, src_stride, m, static_cast<std::byte*>(dst) + j * size,
-                      dst_stride * size);
+    group.columns = columns.last - j < kColumnStep ? columns.last - j : kColumnStep;
+    group.set_factors(params, j);
+    t.column = j;
+    t.dst = static_cast<std::byte*>(dst) + j * size;
+    t.residual = residual == nullptr
+                     ? t.dst
+                     : static_cast<const std::byte*>(residual) + j * residual_bytes(params);
+    multiply_group<V>(group, t, src, src_stride, m);
   }
+}
+
+template <class V>
+void gemm_u8s8(const GemmParams& params, ColumnRange columns, const std::uint8_t* src,
+               std::size_t src_stride, std::size_t m, const void* residual, void* dst,
+               std::size_t dst_stride) noexcept {
+  if constexpr (V::kWordTables) {
+    if (params.epilogue == GemmEpilogue::kGelu && GeluWords<V>::fits(*params.gelu)) {
+      const GeluWords<V> gelu(*params.gelu);
+      multiply_columns<V>(params, &gelu, columns, src, src_stride, m, residual, dst, dst_stride);
+      return;
+    }
+  }
+  multiply_columns<V>(params, nullptr, columns, src, src_stride, m, residual, dst, dst_stride);
 }
 
 }  // namespace

@@ -1,8 +1,12 @@
 // LayerNorm over a PTF grid; formula and ranges in kernels/scalar/layernorm.cpp.
 //
-// In 32-bit lanes: a = (q - z) << k fits s16 (255 * 2^7 = 32640), so a^2 is one multiply-add of
-// words and two squares add up below 2^31; S1 < 2^30 and D = C a - S1 < 2^30 fit s32. In 64-bit
-// lanes: S2, D * R (61 bits) and the rescaling. u has 30 bits, so its lower half is all of it.
+// In 32-bit lanes: a fits s16, so a^2 and C a are multiply-adds of words with a zero beside them;
+// S1 and D = C a - S1 fit s32. In 64-bit lanes: S2, D * R (61 bits) and the rescaling. u has 30
+// bits: the lower halves of its 64-bit lanes are all of it, and the rescaling takes them as they
+// are.
+//
+// Four rows go together: they share what is loaded per channel, and the divisions of their roots
+// overlap.
 #pragma once
 
 #include <cstddef>
@@ -57,76 +61,142 @@ inline RowScale row_scale(std::uint64_t v) noexcept {
   return {mantissa > INT32_MAX ? INT32_MAX : static_cast<std::int32_t>(mantissa), 39 - e};
 }
 
-template <class V>
-[[gnu::always_inline]] inline typename V::I centered(const LayerNormParams& params,
-                                                     const std::uint8_t* row,
-                                                     std::size_t c) noexcept {
-  const auto q = V::load_u8(row + c, params.dim - c);
-  const auto k = V::load_u8(params.exponents + c, params.dim - c);
-  return V::sllv32(V::sub32(q, V::set1_32(params.zero_src)), k);
-}
+inline constexpr std::size_t kNormRows = 4;
 
+/// What all rows of a call share.
 template <class V>
-struct RowSums {
-  std::int64_t s1;
-  std::int64_t s2;
+struct NormVectors {
+  using I = typename V::I;
+  const LayerNormParams& params;
+  I zero_src, channels, lower_words, lower_halves;
+
+  explicit NormVectors(const LayerNormParams& p) noexcept
+      : params(p),
+        zero_src(V::set1_32(p.zero_src)),
+        channels(V::set1_32(static_cast<std::int32_t>(p.dim))),
+        lower_words(V::set1_32(0xffff)),
+        lower_halves(V::set1_64(0xffffffff)) {}
+
+  [[gnu::always_inline]] I exponents(std::size_t c, std::size_t left) const noexcept {
+    return params.src_type == CodeType::kU8 ? V::load_u8(params.exponents + c, left) : V::zero();
+  }
+  /// a of the channels from element `at` on.
+  [[gnu::always_inline]] I centered(const void* src, std::size_t at, std::size_t left,
+                                    I exponent) const noexcept {
+    if (params.src_type == CodeType::kS16) {
+      return V::load_s16(static_cast<const std::int16_t*>(src) + at, left);
+    }
+    const I code = V::load_u8(static_cast<const std::uint8_t*>(src) + at, left);
+    return V::sllv32(V::sub32(code, zero_src), exponent);
+  }
+};
+
+/// 1 / sigma and mean of a row.
+template <class V>
+struct RowNorm {
+  typename V::I s1, mantissa;
+  int shift;
 };
 
 template <class V>
-inline RowSums<V> sum_row(const LayerNormParams& params, const std::uint8_t* row) noexcept {
-  const auto lower_words = V::set1_32(0xffff);
-  const auto lower_halves = V::set1_64(0xffffffff);
+inline RowNorm<V> norm_of_row(const NormVectors<V>& n, const void* src, std::size_t row) noexcept {
+  const std::size_t dim = n.params.dim;
   auto s1 = V::zero();
   auto s2 = V::zero();
-  const std::size_t whole = params.dim / V::kLanes * V::kLanes;
   const auto add = [&](typename V::I a) INTAGLIO_INLINE {
     s1 = V::add32(s1, a);
-    const auto squares = V::madd_s16(a, V::and_bits(a, lower_words));
-    s2 = V::add64(s2, V::add64(V::and_bits(squares, lower_halves), V::odd(squares)));
+    const auto squares = V::madd_s16(a, V::and_bits(a, n.lower_words));
+    s2 = V::add64(s2, V::add64(V::and_bits(squares, n.lower_halves), V::odd(squares)));
   };
-  for (std::size_t c = 0; c < whole; c += V::kLanes) add(centered<V>(params, row, c));
-  if (whole < params.dim) {
-    add(V::keep_first(centered<V>(params, row, whole), params.dim - whole));
+  std::size_t c = 0;
+  for (; c + V::kLanes <= dim; c += V::kLanes) {
+    add(n.centered(src, row * dim + c, V::kLanes, n.exponents(c, V::kLanes)));
   }
-  return {V::sum_s32(s1), V::sum_s64(s2)};
+  if (c < dim) {
+    const auto a = n.centered(src, row * dim + c, dim - c, n.exponents(c, dim - c));
+    add(V::keep_first(a, dim - c));
+  }
+  const std::int64_t sum = V::sum_s32(s1);
+  const RowScale scale = row_scale(
+      static_cast<std::uint64_t>(static_cast<std::int64_t>(dim) * V::sum_s64(s2) - sum * sum));
+  return {V::set1_32(static_cast<std::int32_t>(sum)), V::set1_32(scale.mantissa), scale.shift};
+}
+
+/// Normalized, scaled sums of V::kLanes channels: 64-bit lanes, to be shifted.
+template <class V>
+struct NormSums {
+  typename V::I even, odd;
+};
+
+template <class V>
+[[gnu::always_inline]] inline NormSums<V> norm_sums(const NormVectors<V>& n, const RowNorm<V>& r,
+                                                    typename V::I a,
+                                                    const ColumnFactors<V>& f) noexcept {
+  const auto d = V::sub32(V::madd_s16(a, n.channels), r.s1);
+  const auto even = V::sra64(V::mul_even(d, r.mantissa), r.shift);
+  const auto odd = V::sra64(V::mul_even(V::odd(d), r.mantissa), r.shift);
+  return {V::add64(V::mul_even(even, f.multiplier), f.bias_even),
+          V::add64(V::mul_even(odd, f.multiplier_odd), f.bias_odd)};
+}
+
+/// Factors of the channels from c on; nothing behind the last channel is read.
+template <class V>
+[[gnu::always_inline]] inline ColumnFactors<V> norm_factors(const LayerNormParams& p,
+                                                            std::size_t c) noexcept {
+  if (c + V::kLanes <= p.dim) return load_factors<V>(p.multiplier + c, p.bias + c);
+  std::int32_t multiplier[V::kLanes] = {};
+  std::int64_t bias[V::kLanes] = {};
+  for (std::size_t i = c; i < p.dim; ++i) {
+    multiplier[i - c] = p.multiplier[i];
+    bias[i - c] = p.bias[i];
+  }
+  return load_factors<V>(multiplier, bias);
+}
+
+/// kRows rows from `row` on; a panel's width of channels at a time, so that its codes are packed
+/// together.
+template <class V, std::size_t kRows>
+inline void norm_rows(const NormVectors<V>& n, const Rescale& rescale, const void* src,
+                      std::size_t row, std::uint8_t* dst) noexcept {
+  using I = typename V::I;
+  const std::size_t dim = n.params.dim;
+  const auto zero = V::set1_16(static_cast<std::int16_t>(rescale.zero_point));
+  RowNorm<V> norms[kRows];
+  unroll<kRows>([&](auto r) INTAGLIO_INLINE { norms[r] = norm_of_row<V>(n, src, row + r); });
+  for (std::size_t c = 0; c < dim; c += kPanelColumns<V>) {
+    I codes[kRows][V::kTileVectors];
+    unroll<V::kTileVectors>([&](auto v) INTAGLIO_INLINE {
+      const std::size_t at = c + v * V::kLanes;
+      unroll<kRows>([&](auto r) INTAGLIO_INLINE { codes[r][v] = V::zero(); });
+      if (at >= dim) return;
+      const ColumnFactors<V> factors = norm_factors<V>(n.params, at);
+      const I exponents = n.exponents(at, dim - at);
+      unroll<kRows>([&](auto r) INTAGLIO_INLINE {
+        const I a = n.centered(src, (row + r) * dim + at, dim - at, exponents);
+        const NormSums<V> sums = norm_sums<V>(n, norms[r], a, factors);
+        if (rescale.direct) {
+          codes[r][v] = V::sra32(V::merge_high(sums.even, sums.odd), rescale.shift - 32);
+        } else {
+          V::store_u8(dst + (row + r) * dim + at, clamp_exact<V>(sums.even, sums.odd, rescale),
+                      dim - at);
+        }
+      });
+    });
+    if (!rescale.direct) continue;
+    unroll<kRows>([&](auto r) INTAGLIO_INLINE {
+      V::pack_row_u8(dst + (row + r) * dim + c, codes[r], zero, dim - c);
+    });
+  }
 }
 
 template <class V>
-void layernorm_ptf(const LayerNormParams& params, const std::uint8_t* src, std::size_t rows,
+void layernorm_ptf(const LayerNormParams& params, const void* src, std::size_t rows,
                    std::uint8_t* dst) noexcept {
-  const std::size_t dim = params.dim;
-  const std::size_t whole = dim / V::kLanes * V::kLanes;
-  const Rescale rescale = make_rescale(params.shift, params.zero_point, OutputType::kU8);
-  ColumnFactors<V> last = {};
-  if (whole < dim) {
-    std::int32_t multiplier[V::kLanes] = {};
-    std::int64_t bias[V::kLanes] = {};
-    for (std::size_t c = whole; c < dim; ++c) {
-      multiplier[c - whole] = params.multiplier[c];
-      bias[c - whole] = params.bias[c];
-    }
-    last = load_factors<V>(multiplier, bias);
-  }
-  const auto channels = V::set1_32(static_cast<std::int32_t>(dim));
-  for (std::size_t i = 0; i < rows; ++i) {
-    const std::uint8_t* row = src + i * dim;
-    std::uint8_t* out = dst + i * dim;
-    const RowSums<V> sums = sum_row<V>(params, row);
-    const RowScale scale = row_scale(
-        static_cast<std::uint64_t>(static_cast<std::int64_t>(dim) * sums.s2 - sums.s1 * sums.s1));
-    const auto s1 = V::set1_32(static_cast<std::int32_t>(sums.s1));
-    const auto mantissa = V::set1_32(scale.mantissa);
-    const auto norm = [&](std::size_t c) INTAGLIO_INLINE {
-      const auto d = V::sub32(V::mullo32(centered<V>(params, row, c), channels), s1);
-      return V::merge_low(V::sra64(V::mul_even(d, mantissa), scale.shift),
-                          V::sra64(V::mul_even(V::odd(d), mantissa), scale.shift));
-    };
-    for (std::size_t c = 0; c < whole; c += V::kLanes) {
-      const auto f = load_factors<V>(params.multiplier + c, params.bias + c);
-      V::store_u8(out + c, scale_u8<V>(norm(c), f, rescale), V::kLanes);
-    }
-    if (whole < dim) V::store_u8(out + whole, scale_u8<V>(norm(whole), last, rescale), dim - whole);
-  }
+  const NormVectors<V> n(params);
+  const Rescale rescale = make_rescale(params.shift, params.zero_point, CodeType::kU8);
+  std::size_t i = 0;
+  for (; i + kNormRows <= rows; i += kNormRows) norm_rows<V, kNormRows>(n, rescale, src, i, dst);
+  for (; i < rows; ++i) norm_rows<V, 1>(n, rescale, src, i, dst);
 }
 
 }  // namespace

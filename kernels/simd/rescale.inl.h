@@ -21,9 +21,7 @@
 #include <cstdint>
 
 #include "kernels/kernels.h"
-
-// A lambda that must become part of its caller.
-#define INTAGLIO_INLINE __attribute__((always_inline))
+#include "kernels/simd/tile.inl.h"
 
 namespace intaglio::kernels {
 namespace {
@@ -32,7 +30,7 @@ namespace {
 struct Rescale {
   int shift;
   std::int32_t zero_point;
-  OutputType output;
+  CodeType output;
   std::int64_t low;   ///< least code - zero_point
   std::int64_t high;  ///< largest code - zero_point
   /// The high form, with a clamp that saturating packs do: exact where zero_point is 0 or where
@@ -40,15 +38,15 @@ struct Rescale {
   bool direct;
 };
 
-inline Rescale make_rescale(int shift, std::int32_t zero_point, OutputType output) noexcept {
-  const std::int64_t low = output == OutputType::kU8    ? 0
-                           : output == OutputType::kS16 ? INT16_MIN
-                                                        : INT32_MIN;
-  const std::int64_t high = output == OutputType::kU8    ? UINT8_MAX
-                            : output == OutputType::kS16 ? INT16_MAX
-                                                         : INT32_MAX;
+inline Rescale make_rescale(int shift, std::int32_t zero_point, CodeType output) noexcept {
+  const std::int64_t low = output == CodeType::kU8    ? 0
+                           : output == CodeType::kS16 ? INT16_MIN
+                                                      : INT32_MIN;
+  const std::int64_t high = output == CodeType::kU8    ? UINT8_MAX
+                            : output == CodeType::kS16 ? INT16_MAX
+                                                       : INT32_MAX;
   const bool simple_zero =
-      output == OutputType::kU8 ? zero_point >= 0 && zero_point <= 255 : zero_point == 0;
+      output == CodeType::kU8 ? zero_point >= 0 && zero_point <= 255 : zero_point == 0;
   return {
       shift, zero_point, output, low - zero_point, high - zero_point, shift >= 32 && simple_zero};
 }
@@ -57,6 +55,7 @@ inline Rescale make_rescale(int shift, std::int32_t zero_point, OutputType outpu
 template <class V>
 struct ColumnFactors {
   typename V::I multiplier;
+  typename V::I multiplier_odd;  ///< of lanes 1, 3, 5 ... in their left neighbours
   typename V::I bias_even;
   typename V::I bias_odd;
 };
@@ -66,63 +65,59 @@ template <class V>
                                                             const std::int64_t* bias) noexcept {
   ColumnFactors<V> f;
   f.multiplier = V::load(multiplier);
+  f.multiplier_odd = V::odd(f.multiplier);
   V::deinterleave64(V::load(bias), V::load(bias + V::kLanes / 2), f.bias_even, f.bias_odd);
   return f;
 }
 
-/// (acc * multiplier + bias) >> shift, shift >= 32.
-template <class V>
+/// (acc * multiplier + bias) >> shift for a shift that is 32 and `beyond_32`.
+template <class V, class Shift>
 [[gnu::always_inline]] inline typename V::I scale_high(typename V::I acc, const ColumnFactors<V>& f,
-                                                       int shift) noexcept {
+                                                       Shift beyond_32) noexcept {
   const auto even = V::add64(V::mul_even(acc, f.multiplier), f.bias_even);
-  const auto odd = V::add64(V::mul_even(V::odd(acc), V::odd(f.multiplier)), f.bias_odd);
-  return V::sra32(V::merge_high(even, odd), shift - 32);
+  const auto odd = V::add64(V::mul_even(V::odd(acc), f.multiplier_odd), f.bias_odd);
+  return V::sra32(V::merge_high(even, odd), beyond_32);
 }
 
-/// The codes, zero point and clamp included, for any shift and zero point.
+/// The codes, zero point and clamp included, of 64-bit sums, for any shift and zero point.
 template <class V>
-[[gnu::always_inline]] inline typename V::I scale_exact(typename V::I acc,
-                                                        const ColumnFactors<V>& f,
+[[gnu::always_inline]] inline typename V::I clamp_exact(typename V::I even, typename V::I odd,
                                                         const Rescale& r) noexcept {
   const auto low = V::set1_64(r.low);
   const auto high = V::set1_64(r.high);
-  auto even = V::add64(V::mul_even(acc, f.multiplier), f.bias_even);
-  auto odd = V::add64(V::mul_even(V::odd(acc), V::odd(f.multiplier)), f.bias_odd);
   even = V::min64(V::max64(V::sra64(even, r.shift), low), high);
   odd = V::min64(V::max64(V::sra64(odd, r.shift), low), high);
   return V::add32(V::merge_low(even, odd), V::set1_32(r.zero_point));
 }
 
-/// The codes of a u8 output as s32 lanes, by the cheapest exact form.
+/// The same of accumulators.
 template <class V>
-[[gnu::always_inline]] inline typename V::I scale_u8(typename V::I acc, const ColumnFactors<V>& f,
-                                                     const Rescale& r) noexcept {
-  if (!r.direct) return scale_exact<V>(acc, f, r);
-  const auto low = V::set1_32(static_cast<std::int32_t>(r.low));
-  const auto high = V::set1_32(static_cast<std::int32_t>(r.high));
-  const auto scaled = V::min32(V::max32(scale_high<V>(acc, f, r.shift), low), high);
-  return V::add32(scaled, V::set1_32(r.zero_point));
+[[gnu::always_inline]] inline typename V::I scale_exact(typename V::I acc,
+                                                        const ColumnFactors<V>& f,
+                                                        const Rescale& r) noexcept {
+  return clamp_exact<V>(V::add64(V::mul_even(acc, f.multiplier), f.bias_even),
+                        V::add64(V::mul_even(V::odd(acc), f.multiplier_odd), f.bias_odd), r);
 }
 
 /// Stores lanes that hold codes within the output's range; at most `count` of them.
 template <class V>
-inline void store_codes(OutputType output, std::byte* dst, typename V::I codes,
+inline void store_codes(CodeType output, std::byte* dst, typename V::I codes,
                         std::size_t count) noexcept {
   switch (output) {
-    case OutputType::kU8:
+    case CodeType::kU8:
       V::store_u8(reinterpret_cast<std::uint8_t*>(dst), codes, count);
       break;
-    case OutputType::kS16:
+    case CodeType::kS16:
       V::store_s16(reinterpret_cast<std::int16_t*>(dst), codes, count);
       break;
-    case OutputType::kS32:
+    case CodeType::kS32:
       V::store_s32(reinterpret_cast<std::int32_t*>(dst), codes, count);
       break;
   }
 }
 
-inline std::size_t output_bytes(OutputType output) noexcept {
-  return output == OutputType::kU8 ? 1 : output == OutputType::kS16 ? 2 : 4;
+inline std::size_t output_bytes(CodeType output) noexcept {
+  return output == CodeType::kU8 ? 1 : output == CodeType::kS16 ? 2 : 4;
 }
 
 }  // namespace

@@ -1,18 +1,23 @@
-// Log-Int-Softmax by ranks instead of by elements.
+// Rows of scores to codes and weights; the arithmetic is that of kernels/scalar/attention.cpp.
 //
-// The code of an element depends on its exponential e and on its row's sum S alone:
+// Log-Int-Softmax by ranks instead of by elements. The code of an element depends on its
+// exponential e and on its row's sum S alone:
 //   code >= k + 1  iff  2 S >= (3 * 2^k - 1) e  iff  e <= T_k,  T_k = floor(2 S / (3 * 2^k - 1))
 // with the one strict comparison 2 S > 5 e, e <= T_1 = floor((2 S - 1) / 5). (For k = 0 the factor
 // is 3.) The thresholds fall with k, so a code is the number of k in 0..15 with e <= T_k.
 //
-// Per call the 256 exponentials are sorted, largest first; rank[d] is the place of e(d). Then
-// e <= T_k iff rank >= R_k, the number of exponentials above T_k, and a row costs one sum, 16
-// divisions by constants, 16 short binary searches and 16 byte comparisons per element. A table
-// that falls already, as every exact one does, needs no ranks: rank[d] = d. Tables whose integer
-// pieces do not join smoothly are nearly sorted, which insertion sort likes; the result is exact
-// for any.
+// The 256 exponentials are sorted at load, largest first; rank[d] is the place of e(d). Then
+// e <= T_k iff rank >= R_k, the number of exponentials above T_k. A row costs one sum, 16 divisions
+// by constants, 16 lookups of R_k by the leading bits of T_k, and a binary search of each rank
+// among the 16 limits, on bytes. A table that falls already needs no ranks: rank[d] = d.
 //
-// Ranges: as in the scalar definition, 2 S < 2^63.
+// Where bytes can be looked up in 256 entries (V::kByteTables), the sum is made of byte planes: the
+// planes' bytes are added by a dot product with ones, three planes to a dword (4 * 4 * 255 * 2^16 <
+// 2^28), and widened.
+//
+// Weights, 2^(unit - code), are looked up as bytes: their upper and their lower halves. Levels with
+// byte products keep them in two planes; others join them to -2^(unit - code) in s16, which reaches
+// -2^15 where +2^15 would not fit.
 #pragma once
 
 #include <cstddef>
@@ -26,81 +31,152 @@ namespace intaglio::kernels {
 namespace {
 
 inline constexpr std::size_t kCodeSteps = 16;
+inline constexpr std::size_t kBucketBits = 5;  // behind the leading one
+inline constexpr std::size_t kBuckets = std::size_t{64} << kBucketBits;
+inline constexpr std::size_t kPlaneGroup = 3;
+inline constexpr std::size_t kPlanes = 9;  // of 64 bits, in groups of three
 
-struct SortedExponentials {
-  std::uint64_t reversed[256];  ///< e(255 - i): row maximum and score then index by a sum
-  std::uint64_t falling[512];   ///< sorted; zeros behind the 256, which no threshold is below
-  std::uint16_t octave[64];     ///< how many are >= 2^(p+1)
-  std::size_t steps;            ///< of a binary search in the longest octave
-  std::uint8_t rank_reversed[256];
-  bool in_order;  ///< rank[d] == d
+/// What softmax_prepare makes of SoftmaxParams.
+struct SoftmaxTable {
+  std::uint64_t reversed[256];        ///< e(255 - i): row maximum and score then index by a sum
+  std::uint64_t falling[512];         ///< the different ones, sorted; then zeros
+  std::uint16_t ranks[257];           ///< how many exponentials are above the i-th different one
+  std::uint16_t above[kBuckets];      ///< how many different ones are in higher buckets
+  std::uint8_t planes[kPlanes][256];  ///< byte i of e(d)
+  std::uint8_t map[256];              ///< of d: rank, or code of a row-relative softmax
+  std::uint8_t map_reversed[256];     ///< of 255 - d
+  std::uint8_t high[16], low[16];     ///< bytes of a code's weight
+  std::size_t plane_groups;
+  std::size_t crowd;  ///< different ones in the fullest bucket
+  bool identity;      ///< map[d] == d
 };
+static_assert(sizeof(SoftmaxTable) <= kSoftmaxTableBytes);
 
-inline void sort_exponentials(const std::uint64_t* e, SortedExponentials& sorted) noexcept {
-  std::uint8_t place[256];
-  sorted.in_order = true;
+/// The bucket of a positive number: its highest bit and the kBucketBits behind it.
+inline std::size_t bucket_of(std::uint64_t x) noexcept {
+  const int zeros = __builtin_clzll(x);
+  return (static_cast<std::size_t>(62 - zeros) << kBucketBits) +
+         static_cast<std::size_t>((x << zeros) >> (63 - kBucketBits));
+}
+
+/// Fills falling, ranks, map.
+inline void sort_exponentials(const std::uint64_t* e, SoftmaxTable& t) noexcept {
+  std::uint8_t order[256];
   for (std::size_t d = 0; d < 256; ++d) {
-    sorted.reversed[255 - d] = e[d];
-    sorted.falling[256 + d] = 0;
+    t.reversed[255 - d] = e[d];
     std::size_t i = d;
-    for (; i > 0 && sorted.falling[i - 1] < e[d]; --i) {
-      sorted.falling[i] = sorted.falling[i - 1];
-      place[i] = place[i - 1];
-      sorted.in_order = false;
-    }
-    sorted.falling[i] = e[d];
-    place[i] = static_cast<std::uint8_t>(d);
+    for (; i > 0 && e[order[i - 1]] < e[d]; --i) order[i] = order[i - 1];
+    order[i] = static_cast<std::uint8_t>(d);
   }
+  std::size_t different = 0;
   for (std::size_t i = 0; i < 256; ++i) {
-    sorted.rank_reversed[255 - place[i]] = static_cast<std::uint8_t>(i);
+    t.map[order[i]] = static_cast<std::uint8_t>(i);
+    if (i > 0 && e[order[i]] == e[order[i - 1]]) continue;
+    t.ranks[different] = static_cast<std::uint16_t>(i);
+    t.falling[different++] = e[order[i]];
   }
+  for (std::size_t i = different; i < 257; ++i) t.ranks[i] = 256;
+  for (std::size_t i = different; i < 512; ++i) t.falling[i] = 0;
 }
 
-/// Thresholds with highest bit p have the exponentials >= 2^(p+1) above them and none below 2^p:
-/// only the octave between is searched.
-inline void index_octaves(SortedExponentials& sorted) noexcept {
+inline void index_buckets(SoftmaxTable& t) noexcept {
   std::size_t count = 0;
-  std::size_t longest = 0;
-  for (std::size_t p = 64; p-- > 0;) {
-    sorted.octave[p] = static_cast<std::uint16_t>(count);
+  t.crowd = 0;
+  for (std::size_t bucket = kBuckets; bucket-- > 0;) {
+    t.above[bucket] = static_cast<std::uint16_t>(count);
     const std::size_t before = count;
-    // The lowest octave is that of the thresholds 0 and 1: all that is not zero may be above.
-    const std::uint64_t least = std::uint64_t{1} << p;
-    while (count < 256 && sorted.falling[count] >= least) ++count;
-    longest = count - before > longest ? count - before : longest;
+    while (t.falling[count] != 0 && bucket_of(t.falling[count]) == bucket) ++count;
+    t.crowd = count - before > t.crowd ? count - before : t.crowd;
   }
-  sorted.steps = 0;
-  while ((std::size_t{1} << sorted.steps) <= longest) ++sorted.steps;
 }
 
-/// How many exponentials are above `threshold`: 0..256. The longest octave has fewer than 2^kSteps.
-/// A fixed number of steps without branches, so that the 16 searches of a row run side by side.
-template <std::size_t kSteps>
-inline std::size_t count_above(const SortedExponentials& sorted, std::uint64_t threshold) noexcept {
-  std::size_t count = sorted.octave[63 - __builtin_clzll(threshold | 1)];
-  unroll<kSteps>([&](auto i) INTAGLIO_INLINE {
-    constexpr std::size_t kStep = std::size_t{1} << (kSteps - 1 - i);
-    count += sorted.falling[count + kStep - 1] > threshold ? kStep : 0;
-  });
-  return count;
+inline void split_planes(const std::uint64_t* e, SoftmaxTable& t) noexcept {
+  std::uint64_t any = 0;
+  for (std::size_t d = 0; d < 256; ++d) {
+    any |= e[d];
+    for (std::size_t p = 0; p < kPlanes; ++p) {
+      t.planes[p][d] = p < 8 ? static_cast<std::uint8_t>(e[d] >> (8 * p)) : std::uint8_t{0};
+    }
+  }
+  t.plane_groups = 1;
+  while (t.plane_groups < kPlanes / kPlaneGroup && any >> (24 * t.plane_groups) != 0) {
+    ++t.plane_groups;
+  }
 }
 
-/// R_k for k = 0..15, as far as a u8 rank can reach them; returns how many.
-template <std::size_t kSteps>
-inline std::size_t rank_limits(const SortedExponentials& sorted, std::uint64_t sum,
+/// A code's weight as the level multiplies with it.
+template <class V>
+inline void weigh_codes(const SoftmaxParams& params, SoftmaxTable& t) noexcept {
+  for (int c = 0; c < 16; ++c) {
+    const bool some = c < params.zero_code && c <= params.unit_bits;
+    const int weight = some ? 1 << (params.unit_bits - c) : 0;
+    const auto word = static_cast<std::uint16_t>(V::kBytes ? weight : -weight);
+    t.high[c] = static_cast<std::uint8_t>(word >> 8);
+    t.low[c] = static_cast<std::uint8_t>(word & 0xff);
+  }
+}
+
+template <class V>
+void softmax_prepare(const SoftmaxParams& params, std::byte* prepared) noexcept {
+  auto& t = *reinterpret_cast<SoftmaxTable*>(prepared);
+  if (params.form == SoftmaxForm::kLogInt) {
+    sort_exponentials(params.exponentials, t);
+    index_buckets(t);
+    split_planes(params.exponentials, t);
+  } else {
+    for (std::size_t d = 0; d < 256; ++d) t.map[d] = params.codes[d] < 15 ? params.codes[d] : 15;
+  }
+  t.identity = true;
+  for (std::size_t d = 0; d < 256; ++d) {
+    t.map_reversed[255 - d] = t.map[d];
+    t.identity = t.identity && t.map[d] == d;
+  }
+  weigh_codes<V>(params, t);
+}
+
+/// R_k for k = 0..15, in limits; those that no u8 rank can reach are left out of the returned
+/// number. No bucket holds more than kCrowd different exponentials (0: `crowd`). There is no
+/// branch, so that the 16 lookups of a row run side by side.
+template <std::size_t kCrowd>
+inline std::size_t rank_limits(const SoftmaxTable& t, std::uint64_t sum,
                                std::uint8_t* limits) noexcept {
   const std::uint64_t twice = 2 * sum;
   std::size_t count = 0;
   const auto put = [&](std::size_t k, std::uint64_t threshold) INTAGLIO_INLINE {
-    const std::size_t limit = count_above<kSteps>(sorted, threshold);
-    limits[k] = static_cast<std::uint8_t>(limit);
+    std::size_t larger = t.above[bucket_of(threshold | 1)];
+    const std::uint64_t* crowd = t.falling + larger;
+    for (std::size_t i = 0; i < (kCrowd == 0 ? t.crowd : kCrowd); ++i) {
+      larger += crowd[i] > threshold;
+    }
+    const std::size_t limit = t.ranks[larger];
     count += limit <= UINT8_MAX;
+    limits[k] = static_cast<std::uint8_t>(limit < UINT8_MAX ? limit : UINT8_MAX);
   };
   put(0, twice / 3);
   put(1, (twice - 1) / 5);
   unroll<kCodeSteps - 2>(
       [&](auto i) INTAGLIO_INLINE { put(i + 2, twice / ((std::uint64_t{3} << (i + 2)) - 1)); });
   return count;
+}
+
+/// A tile's rows of scores, each `vectors` byte vectors long; behind `tokens` they are zero.
+struct ScoreRows {
+  std::uint8_t* scores;  ///< in: scores; out: codes, where they are asked for
+  std::size_t stride;
+  std::size_t tokens;
+  std::size_t vectors;
+};
+
+template <class V>
+inline constexpr std::size_t kVectorBytes = V::kLanes * 4;
+
+template <class V>
+inline std::uint8_t row_maximum(const std::uint8_t* row, std::size_t vectors) noexcept {
+  auto best = V::load(row);
+  for (std::size_t i = 1; i < vectors; ++i) {
+    best = V::max_u8(best, V::load(row + i * kVectorBytes<V>));
+  }
+  return V::maximum_u8(best);
 }
 
 /// Sum of e[scores[j]].
@@ -119,61 +195,167 @@ inline std::uint64_t sum_of(const std::uint64_t* e, const std::uint8_t* scores,
   return even + odd;
 }
 
+/// The same by byte planes. Four vectors at a time fill a dword at most to 2^28.
 template <class V>
-inline std::uint8_t row_maximum(const std::uint8_t* src, std::size_t cols) noexcept {
-  auto best = V::zero();
-  for (std::size_t j = 0; j < cols; j += V::kLanes * 4) {
-    best = V::max_u8(best, V::load_bytes(src + j, cols - j));
-  }
-  std::uint8_t bytes[V::kLanes * 4];
-  V::store(bytes, best);
-  std::uint8_t maximum = 0;
-  for (const std::uint8_t b : bytes) maximum = b > maximum ? b : maximum;
-  return maximum;
-}
-
-/// dst = how many limits each rank reaches.
-template <class V>
-inline void count_limits(const std::uint8_t* src, std::uint8_t flip_from, bool flip,
-                         const std::uint8_t* limits, std::size_t count, std::size_t cols,
-                         std::uint8_t* dst) noexcept {
-  const auto from = V::set1_8(flip_from);
-  typename V::I steps[kCodeSteps];
-  for (std::size_t k = 0; k < count; ++k) steps[k] = V::set1_8(limits[k]);
-  for (std::size_t j = 0; j < cols; j += V::kLanes * 4) {
-    const auto bytes = V::load_bytes(src + j, cols - j);
-    const auto rank = flip ? V::sub8(from, bytes) : bytes;
-    auto codes = V::zero();
-    for (std::size_t k = 0; k < count; ++k) codes = V::count_if_reaches_u8(codes, rank, steps[k]);
-    V::store_bytes(dst + j, codes, cols - j);
-  }
-}
-
-template <class V>
-void softmax_log2(const SoftmaxParams& params, const std::uint8_t* src, std::size_t rows,
-                  std::size_t cols, std::uint8_t* dst) noexcept {
-  SortedExponentials sorted;
-  sort_exponentials(params.exponentials, sorted);
-  index_octaves(sorted);
-  // Models' scales put 3 to 30 exponentials into an octave.
-  const auto find_limits = sorted.steps <= 3   ? rank_limits<3>
-                           : sorted.steps <= 5 ? rank_limits<5>
-                                               : rank_limits<9>;
-  for (std::size_t i = 0; i < rows; ++i) {
-    const std::uint8_t* scores = src + i * cols;
-    std::uint8_t* codes = dst + i * cols;
-    const std::uint8_t maximum = row_maximum<V>(scores, cols);
-    const std::uint64_t* e = sorted.reversed + (255 - maximum);
-    std::uint8_t limits[kCodeSteps];
-    const std::size_t count = find_limits(sorted, sum_of(e, scores, cols), limits);
-    if (sorted.in_order) {
-      count_limits<V>(scores, maximum, true, limits, count, cols, codes);
-    } else {
-      const std::uint8_t* rank = sorted.rank_reversed + (255 - maximum);
-      for (std::size_t j = 0; j < cols; ++j) codes[j] = rank[scores[j]];
-      count_limits<V>(codes, 0, false, limits, count, cols, codes);
+inline std::uint64_t sum_planes(const SoftmaxTable& t, const std::uint8_t* row, std::size_t vectors,
+                                std::uint8_t maximum) noexcept {
+  constexpr std::size_t kTogether = 4;
+  const auto from = V::set1_8(maximum);
+  const auto ones = V::set1_8(1);
+  const auto lower_halves = V::set1_64(0xffffffff);
+  auto total = V::zero();
+  for (std::size_t i = 0; i < vectors; i += kTogether) {
+    typename V::I distance[kTogether];
+    const std::size_t here = vectors - i < kTogether ? vectors - i : kTogether;
+    unroll<kTogether>([&](auto n) INTAGLIO_INLINE {
+      const std::size_t at = n < here ? i + n : i;
+      distance[n] = V::sub8(from, V::load(row + at * kVectorBytes<V>));
+    });
+    for (std::size_t g = 0; g < t.plane_groups; ++g) {
+      auto joined = V::zero();
+      unroll<kPlaneGroup>([&](auto p) INTAGLIO_INLINE {
+        const auto plane = V::load_table256(t.planes[g * kPlaneGroup + p]);
+        auto sums = V::zero();
+        unroll<kTogether>([&](auto n) INTAGLIO_INLINE {
+          if (n == 0 || n < here) {
+            sums = V::dot_u8s8(sums, V::lookup256(plane, distance[n]), ones);
+          }
+        });
+        joined = V::add32(joined, V::sll32(sums, 8 * static_cast<int>(p)));
+      });
+      const auto wide = V::add64(V::and_bits(joined, lower_halves), V::odd(joined));
+      total = V::add64(total, V::sll64(wide, 24 * static_cast<int>(g)));
     }
   }
+  const std::size_t padding = vectors * kVectorBytes<V>;
+  return static_cast<std::uint64_t>(V::sum_s64(total)) - padding * t.reversed[255 - maximum];
+}
+
+/// ranks -> codes: how many of the `count` <= 16 rising limits each byte reaches.
+template <class V>
+struct CodeSearch {
+  typename V::I middle, last, quarter, eighth, sixteenth, count;
+
+  CodeSearch(const std::uint8_t* limits, std::size_t reachable) noexcept
+      : middle(V::set1_8(limits[7])),
+        last(V::set1_8(limits[15])),
+        quarter(V::load_table16(limits + 3)),
+        eighth(V::load_table16(limits + 1)),
+        sixteenth(V::load_table16(limits)),
+        count(V::set1_8(static_cast<std::uint8_t>(reachable))) {}
+
+  [[gnu::always_inline]] typename V::I codes(typename V::I rank) const noexcept {
+    auto c = V::add_if_reaches_u8(V::zero(), rank, middle, V::set1_8(8));
+    c = V::add_if_reaches_u8(c, rank, V::lookup16(quarter, c), V::set1_8(4));
+    c = V::add_if_reaches_u8(c, rank, V::lookup16(eighth, c), V::set1_8(2));
+    c = V::add_if_reaches_u8(c, rank, V::lookup16(sixteenth, c), V::set1_8(1));
+    c = V::add_if_reaches_u8(c, rank, last, V::set1_8(1));
+    // Limits beyond a byte are cut to 255: a rank of 255 reaches all that any byte can.
+    return V::min_u8(c, count);
+  }
+};
+
+/// map[row maximum - score] of a row, in place, where the level cannot look it up in registers.
+template <class V>
+inline void map_row(const SoftmaxTable& t, std::uint8_t maximum, std::uint8_t* row,
+                    std::size_t tokens) noexcept {
+  const std::uint8_t* map = t.map_reversed + (255 - maximum);
+  for (std::size_t j = 0; j < tokens; ++j) row[j] = map[row[j]];
+}
+
+/// map[row maximum - score] of vector `i`; maps in place first where it must.
+template <class V>
+[[gnu::always_inline]] inline typename V::I mapped(const SoftmaxTable& t, std::uint8_t maximum,
+                                                   const std::uint8_t* row,
+                                                   std::size_t i) noexcept {
+  const auto bytes = V::load(row + i * kVectorBytes<V>);
+  if constexpr (V::kByteTables) {
+    const auto distance = V::sub8(V::set1_8(maximum), bytes);
+    return t.identity ? distance : V::lookup256(V::load_table256(t.map), distance);
+  } else {
+    return t.identity ? V::sub8(V::set1_8(maximum), bytes) : bytes;
+  }
+}
+
+/// Scores of `rows` rows become codes, in place; 0..16.
+template <class V>
+inline void make_codes(const SoftmaxParams& params, const SoftmaxTable& t, const ScoreRows& s,
+                       std::size_t rows) noexcept {
+  std::uint8_t maximum[kTileRows];
+  std::uint64_t sum[kTileRows];
+  alignas(16) std::uint8_t limits[kTileRows][kCodeSteps + 16];
+  std::size_t count[kTileRows];
+  const bool log_int = params.form == SoftmaxForm::kLogInt;
+  for (std::size_t r = 0; r < rows; ++r) {
+    const std::uint8_t* row = s.scores + r * s.stride;
+    maximum[r] = row_maximum<V>(row, s.vectors);
+    if (!log_int) continue;
+    if constexpr (V::kByteTables) {
+      // Bytes behind the tokens count as tokens of score 0.
+      sum[r] =
+          sum_planes<V>(t, row, s.vectors, maximum[r]) + s.tokens * t.reversed[255 - maximum[r]];
+    } else {
+      sum[r] = sum_of(t.reversed + (255 - maximum[r]), row, s.tokens);
+    }
+  }
+  if (log_int) {
+    const auto find = t.crowd <= 1   ? rank_limits<1>
+                      : t.crowd <= 2 ? rank_limits<2>
+                      : t.crowd <= 4 ? rank_limits<4>
+                                     : rank_limits<0>;
+    for (std::size_t r = 0; r < rows; ++r) count[r] = find(t, sum[r], limits[r]);
+  }
+  for (std::size_t r = 0; r < rows; ++r) {
+    std::uint8_t* row = s.scores + r * s.stride;
+    if (!V::kByteTables && !t.identity) map_row<V>(t, maximum[r], row, s.tokens);
+    if (!log_int) {
+      for (std::size_t i = 0; i < s.vectors; ++i) {
+        V::store(row + i * kVectorBytes<V>, mapped<V>(t, maximum[r], row, i));
+      }
+      continue;
+    }
+    const CodeSearch<V> search(limits[r], count[r]);
+    for (std::size_t i = 0; i < s.vectors; ++i) {
+      V::store(row + i * kVectorBytes<V>, search.codes(mapped<V>(t, maximum[r], row, i)));
+    }
+  }
+}
+
+/// Weights of codes. kBytes: two planes of u8, `plane` bytes apart, upper half first; else s16,
+/// negated. Behind the tokens they are zero. Returns the sum of the row's weights.
+template <class V>
+inline std::int32_t make_weights(const SoftmaxTable& t, const std::uint8_t* codes,
+                                 std::size_t vectors, typename V::I last_mask, std::byte* dst,
+                                 std::size_t plane) noexcept {
+  const auto high_table = V::load_table16(t.high);
+  const auto low_table = V::load_table16(t.low);
+  const auto offset = V::set1_8(0x70);  // kZeroCode becomes 0x80, which looks up 0
+  auto high_sums = V::zero();
+  auto low_sums = V::zero();
+  for (std::size_t i = 0; i < vectors; ++i) {
+    const auto index = V::add8(V::load(codes + i * kVectorBytes<V>), offset);
+    auto high = V::lookup16(high_table, index);
+    auto low = V::lookup16(low_table, index);
+    if (i + 1 == vectors) {
+      high = V::and_bits(high, last_mask);
+      low = V::and_bits(low, last_mask);
+    }
+    if constexpr (V::kBytes) {
+      V::store(dst + i * kVectorBytes<V>, high);
+      V::store(dst + plane + i * kVectorBytes<V>, low);
+      high_sums = V::dot_u8s8(high_sums, high, V::set1_8(1));
+      low_sums = V::dot_u8s8(low_sums, low, V::set1_8(1));
+    } else {
+      typename V::I words[2];
+      V::join_bytes(low, high, words);
+      V::store(dst + 2 * i * kVectorBytes<V>, words[0]);
+      V::store(dst + (2 * i + 1) * kVectorBytes<V>, words[1]);
+      low_sums = V::dot_s16(low_sums, words[0], V::set1_16(1));
+      low_sums = V::dot_s16(low_sums, words[1], V::set1_16(1));
+    }
+  }
+  if constexpr (V::kBytes) return V::sum_s32(V::add32(V::sll32(high_sums, 8), low_sums));
+  return -V::sum_s32(low_sums);
 }
 
 }  // namespace

@@ -9,8 +9,9 @@
 namespace intaglio::test {
 namespace {
 
+using kernels::CodeType;
+using kernels::GemmEpilogue;
 using kernels::KernelTable;
-using kernels::OutputType;
 
 template <class T>
 CaseResult result_of(GuardedBuffer<T>& dst, bool sources_intact) {
@@ -34,13 +35,52 @@ struct GemmCase {
   std::size_t src_gap, dst_gap;  // stride - cols
   int shift;
   std::int32_t zero_point;
-  OutputType output;
+  CodeType output;
   FillPair fill;
   Layout layout;
   std::uint64_t seed;
+  GemmEpilogue epilogue = GemmEpilogue::kNone;
+  CodeType residual = CodeType::kU8;
 };
 
-template <class T>
+/// What a case's epilogue needs, made from its random numbers.
+struct Epilogue {
+  Epilogue(const GemmCase& c, Rng& rng) {
+    // As in the cases of gelu_table and residual_add: the sums stay below 2^31.
+    const int shift = static_cast<int>(pick(rng, 6, 23));
+    const int bits = static_cast<int>(pick(rng, 0, 9));
+    const std::int64_t limit = std::int64_t{1} << std::min(28, shift + 8);
+    base = make_values<std::int32_t>(rng, 64, Fill::kRandom, -limit, limit - 1);
+    // Half of the tables have slopes that are words, as lowered ones do.
+    const std::int64_t steep =
+        std::min<std::int64_t>(limit >> bits, c.seed % 2 == 0 ? 32767 : limit);
+    slope = make_values<std::int32_t>(rng, 64, Fill::kRandom, -steep, steep);
+    gelu = {static_cast<std::int32_t>(pick(rng, 0, 32767)), shift, bits, base.data(), slope.data(),
+            static_cast<std::int32_t>(pick(rng, 0, 255))};
+    exponents_b = make_values<std::uint8_t>(rng, c.n, Fill::kRandom, 0, 7);
+    exponents_dst = make_values<std::uint8_t>(rng, c.n, Fill::kRandom, 0, 7);
+    const std::int64_t reach_a = std::min<std::int64_t>(1 << 21, std::int64_t{1} << (shift + 2));
+    const std::int64_t reach_b = std::min<std::int64_t>(1 << 14, std::int64_t{1} << shift);
+    add = {c.n,
+           c.zero_point,
+           static_cast<std::int32_t>(pick(rng, -reach_a, reach_a)),
+           static_cast<std::int32_t>(pick(rng, 0, 255)),
+           static_cast<std::int32_t>(pick(rng, -reach_b, reach_b)),
+           exponents_b.data(),
+           exponents_dst.data(),
+           shift,
+           static_cast<std::int32_t>(pick(rng, 0, 255))};
+    residual_multiplier = make_values<std::int32_t>(rng, c.n, Fill::kRandom);
+    residual_zero = c.residual == CodeType::kU8 ? static_cast<std::int32_t>(pick(rng, 0, 255)) : 0;
+  }
+  std::vector<std::int32_t> base, slope, residual_multiplier;
+  std::vector<std::uint8_t> exponents_b, exponents_dst;
+  kernels::GeluParams gelu;
+  kernels::ResidualParams add;
+  std::int32_t residual_zero;
+};
+
+template <class T, class R>
 CaseResult run_gemm_as(const GemmCase& c, const KernelTable& table) {
   Rng rng(c.seed);
   const std::size_t src_stride = c.k + c.src_gap;
@@ -48,29 +88,59 @@ CaseResult run_gemm_as(const GemmCase& c, const KernelTable& table) {
   const auto src =
       c.layout.place(make_values<std::uint8_t>(rng, extent(c.m, c.k, src_stride), c.fill.a));
   const auto weight = c.layout.place(make_values<std::int8_t>(rng, c.n * c.k, c.fill.b));
-  // Multipliers of all sizes and signs; |acc * multiplier| < 2^15 * k * 2^31 leaves the rest to
-  // bias.
+  // Multipliers of all sizes and signs; |acc * multiplier| < 2^15 * k * 2^31 and the residual's
+  // product, below 2^15 * 2^31, leave the rest to bias.
   std::vector<std::int32_t> multipliers(c.n);
   for (auto& m : multipliers) {
     m = static_cast<std::int32_t>(pick(rng, INT32_MIN, INT32_MAX) >> pick(rng, 0, 31));
   }
   multipliers[0] = INT32_MIN;
   multipliers[c.n - 1] = INT32_MAX;
-  const std::int64_t room = INT64_MAX - (static_cast<std::int64_t>(c.k) << 46);
+  const std::int64_t added = c.epilogue == GemmEpilogue::kAddSums ? std::int64_t{1} << 47 : 0;
+  const std::int64_t room = INT64_MAX - (static_cast<std::int64_t>(c.k) << 46) - added;
   std::vector<std::int64_t> biases(c.n);
-  for (auto& b : biases) b = pick(rng, -room, room) >> pick(rng, 0, 62);
-  biases[0] = room;
-  biases[c.n - 1] = -room;
+  // Biases of the size of the products, too: only then a short shift can be lengthened.
+  const std::int64_t least = c.seed % 3 == 0 ? 8 : 0;
+  for (auto& b : biases) b = pick(rng, -room, room) >> pick(rng, least, 62);
+  if (least == 0) {
+    biases[0] = room;
+    biases[c.n - 1] = -room;
+  }
+  const Epilogue epilogue(c, rng);
   const auto multiplier = c.layout.place(multipliers);
   const auto bias = c.layout.place(biases);
+  const auto residual = c.layout.place(make_values<R>(rng, extent(c.m, c.n, dst_stride), c.fill.a));
   // 64-byte aligned, as the contract says.
   GuardedBuffer<std::byte> packed((table.gemm_packed_bytes(c.n, c.k) + 63) / 64 * 64);
   table.gemm_pack(weight.data(), c.n, c.k, packed.data());
   GuardedBuffer<T> dst(extent(c.m, c.n, dst_stride), c.layout.placement, c.layout.misalignment);
-  const kernels::GemmParams params = {c.n,         c.k,     packed.data(), multiplier.data(),
-                                      bias.data(), c.shift, c.zero_point,  c.output};
-  table.gemm_u8s8(params, src.data(), src_stride, c.m, dst.data(), dst_stride);
+  const kernels::GemmParams params = {.n = c.n,
+                                      .k = c.k,
+                                      .packed = packed.data(),
+                                      .multiplier = multiplier.data(),
+                                      .bias = bias.data(),
+                                      .shift = c.shift,
+                                      .zero_point = c.zero_point,
+                                      .output = c.output,
+                                      .epilogue = c.epilogue,
+                                      .gelu = &epilogue.gelu,
+                                      .add = &epilogue.add,
+                                      .residual_multiplier = epilogue.residual_multiplier.data(),
+                                      .residual_type = c.residual,
+                                      .residual_zero = epilogue.residual_zero};
+  const void* stream = c.epilogue >= GemmEpilogue::kAddCodes ? residual.data() : nullptr;
+  const std::size_t middle = c.n / 2 / kernels::kColumnStep * kernels::kColumnStep;
+  for (const kernels::ColumnRange columns :
+       {kernels::ColumnRange{0, middle}, kernels::ColumnRange{middle, c.n}}) {
+    table.gemm_u8s8(params, columns, src.data(), src_stride, c.m, stream, dst.data(), dst_stride);
+  }
   return result_of(dst, packed.surroundings_intact());
+}
+
+template <class T>
+CaseResult run_gemm_as(const GemmCase& c, const KernelTable& table) {
+  return c.residual == CodeType::kU8 ? run_gemm_as<T, std::uint8_t>(c, table)
+                                     : run_gemm_as<T, std::int16_t>(c, table);
 }
 
 KernelCase gemm_case(const GemmCase& c) {
@@ -82,15 +152,18 @@ KernelCase gemm_case(const GemmCase& c) {
                 {"dst_gap", c.dst_gap},
                 {"shift", c.shift},
                 {"zero_point", c.zero_point},
-                {"output", output}}) +
+                {"output", output},
+                {"epilogue", static_cast<std::int64_t>(c.epilogue)},
+                {"residual", static_cast<std::int64_t>(c.residual)}}) +
               c.fill.name,
           [c](const KernelTable& table) {
+            if (c.epilogue == GemmEpilogue::kGelu) return run_gemm_as<std::uint8_t>(c, table);
             switch (c.output) {
-              case OutputType::kU8:
+              case CodeType::kU8:
                 return run_gemm_as<std::uint8_t>(c, table);
-              case OutputType::kS16:
+              case CodeType::kS16:
                 return run_gemm_as<std::int16_t>(c, table);
-              case OutputType::kS32:
+              case CodeType::kS32:
                 break;
             }
             return run_gemm_as<std::int32_t>(c, table);
@@ -103,12 +176,12 @@ std::vector<KernelCase> gemm_cases(std::uint64_t seed) {
   const auto add = [&](std::size_t m, std::size_t k, std::size_t n, bool plain) {
     constexpr std::int32_t kZeros[] = {0, 128, 255, 1, -3, 300, 40000, INT32_MAX, INT32_MIN};
     const std::size_t i = index++;
-    const auto output = static_cast<OutputType>(i / 2 % 3);
+    const auto output = static_cast<CodeType>(i / 2 % 3);
     // Half of the cases rescale as real models do, the others at every shift and zero point.
     const bool real = i % 2 == 0;
     const int shift = real ? static_cast<int>(38 + i % 15) : static_cast<int>(1 + i % 62);
     const std::int32_t zero =
-        real ? (output == OutputType::kU8 ? static_cast<std::int32_t>(i % 256) : 0) : kZeros[i % 9];
+        real ? (output == CodeType::kU8 ? static_cast<std::int32_t>(i % 256) : 0) : kZeros[i % 9];
     cases.push_back(
         gemm_case({m, k, n, plain ? 0 : i % 5, plain ? 0 : i % 4, shift, zero, output,
                    kFillPairs[plain ? 0 : i / 3 % kFillPairs.size()], Layout::of(i), seed + i}));
@@ -136,146 +209,36 @@ std::vector<KernelCase> gemm_cases(std::uint64_t seed) {
   return cases;
 }
 
-// ---- attention
-
-struct ScoreCase {
-  std::size_t rows, tokens, head_dim, gap;
-  kernels::ScoreParams params;
-  FillPair fill;
-  Layout layout;
-  std::uint64_t seed;
-};
-
-CaseResult run_scores(const ScoreCase& c, const KernelTable& table) {
-  Rng rng(c.seed);
-  const std::size_t stride = c.head_dim + c.gap;
-  const auto q =
-      c.layout.place(make_values<std::uint8_t>(rng, extent(c.rows, c.head_dim, stride), c.fill.a));
-  const auto k = c.layout.place(
-      make_values<std::uint8_t>(rng, extent(c.tokens, c.head_dim, stride), c.fill.b));
-  GuardedBuffer<std::uint8_t> dst(c.rows * c.tokens, c.layout.placement, c.layout.misalignment);
-  table.attention_scores(c.params, q.data(), c.rows, k.data(), c.tokens, c.head_dim, stride,
-                         dst.data());
-  return result_of(dst, true);
-}
-
-/// A factor that spreads the products of `depth` elements over the codes, or an extreme one.
-std::pair<std::int32_t, int> factor(Rng& rng, std::size_t depth, std::size_t index) {
-  if (index % 3 == 0) {
-    return {static_cast<std::int32_t>(pick(rng, INT32_MIN, INT32_MAX)),
-            static_cast<int>(1 + index % 62)};
-  }
-  int bits = 14;  // of a typical product times the root of depth, down to 8
-  for (std::size_t d = depth; d > 1; d /= 4) ++bits;
-  const std::int64_t m = pick(rng, 1 << 29, 1 << 30);
-  return {static_cast<std::int32_t>(index % 3 == 1 ? m : -m), 30 + bits - 8};
-}
-
-constexpr std::int32_t kZeroPoints[] = {0, 128, 255, 1, 127, 77};
-
-std::vector<KernelCase> score_cases(std::uint64_t seed) {
+/// Every epilogue with every type of stream, at real shifts and at any.
+std::vector<KernelCase> fused_gemm_cases(std::uint64_t seed) {
   std::vector<KernelCase> cases;
-  Rng rng(seed);
-  const auto add = [&](std::size_t rows, std::size_t tokens, std::size_t head_dim) {
-    const std::size_t i = cases.size();
-    const auto [multiplier, shift] = factor(rng, head_dim, i);
-    const std::int32_t zero = i % 11 == 0 ? 1000000 : kZeroPoints[i / 5 % 6];
-    const ScoreCase c = {rows,
-                         tokens,
-                         head_dim,
-                         i % 4 * 13,
-                         {kZeroPoints[i % 6], multiplier, shift, zero},
-                         kFillPairs[i / 2 % kFillPairs.size()],
-                         Layout::of(i),
-                         seed + i};
-    cases.push_back({text({{"rows", rows},
-                           {"tokens", tokens},
-                           {"head_dim", head_dim},
-                           {"gap", c.gap},
-                           {"zero_src", c.params.zero_src},
-                           {"multiplier", multiplier},
-                           {"shift", shift},
-                           {"zero_point", zero}}) +
-                         c.fill.name,
-                     [c](const KernelTable& table) { return run_scores(c, table); }});
+  struct Kind {
+    GemmEpilogue epilogue;
+    CodeType output, residual;
   };
-  for (const std::size_t head_dim : {1,  2,  3,  4,  5,  8,   15,  17,  24,  31,  32, 33,
-                                     48, 63, 64, 65, 96, 127, 128, 191, 192, 255, 256}) {
-    for (const std::size_t tokens : {1, 2, 7, 8, 9, 15, 16, 17, 33, 49, 63, 64, 65, 129}) {
-      for (const std::size_t rows : {1, 5, 6, 8}) add(rows, tokens, head_dim);
+  constexpr Kind kKinds[] = {{GemmEpilogue::kGelu, CodeType::kS16, CodeType::kU8},
+                             {GemmEpilogue::kAddCodes, CodeType::kU8, CodeType::kU8},
+                             {GemmEpilogue::kAddSums, CodeType::kU8, CodeType::kU8},
+                             {GemmEpilogue::kAddSums, CodeType::kS16, CodeType::kU8},
+                             {GemmEpilogue::kAddSums, CodeType::kS16, CodeType::kS16},
+                             {GemmEpilogue::kAddSums, CodeType::kU8, CodeType::kS16}};
+  for (const Kind& kind : kKinds) {
+    for (const std::size_t n : {1, 7, 15, 16, 17, 33, 48, 63, 64, 65, 129, 192}) {
+      for (const std::size_t k : {1, 4, 31, 64, 193, 1027}) {
+        for (const std::size_t m : {1, 4, 6, 7}) {
+          const std::size_t i = cases.size();
+          const int shift = i % 3 == 0   ? static_cast<int>(1 + i % 62)
+                            : i % 3 == 1 ? static_cast<int>(26 + i % 8)
+                                         : static_cast<int>(38 + i % 15);
+          const bool words = kind.output == CodeType::kS16;
+          const std::int32_t zero = words ? 0 : static_cast<std::int32_t>(i * 7 % 256);
+          cases.push_back(gemm_case({m, k, n, i % 5, i % 4, shift, zero, kind.output,
+                                     kFillPairs[i % kFillPairs.size()], Layout::of(i), seed + i,
+                                     kind.epilogue, kind.residual}));
+        }
+      }
     }
   }
-  for (std::size_t i = 0; i < 6; ++i) add(197, 197, 64);
-  return cases;
-}
-
-struct AttendCase {
-  std::size_t rows, tokens, head_dim, v_gap, dst_gap;
-  kernels::AttendParams params;
-  FillPair fill;
-  Layout layout;
-  std::uint64_t seed;
-};
-
-CaseResult run_attend(const AttendCase& c, const KernelTable& table) {
-  Rng rng(c.seed);
-  const std::size_t v_stride = c.head_dim + c.v_gap;
-  const std::size_t dst_stride = c.head_dim + c.dst_gap;
-  // Weights sum to at most 2^15 * 256, times 255 below 2^31; codes from 16 on are all zeros.
-  std::int64_t least = 0;
-  while ((c.tokens >> least) > 256) ++least;
-  const auto codes = c.layout.place(make_values<std::uint8_t>(
-      rng, c.rows * c.tokens, c.fill.a == Fill::kOneHot ? Fill::kRandom : c.fill.a, least,
-      c.fill.a == Fill::kHigh ? 255 : least + 20));
-  const auto v = c.layout.place(
-      make_values<std::uint8_t>(rng, extent(c.tokens, c.head_dim, v_stride), c.fill.b));
-  GuardedBuffer<std::uint8_t> dst(extent(c.rows, c.head_dim, dst_stride), c.layout.placement,
-                                  c.layout.misalignment);
-  table.attend_log2(c.params, codes.data(), c.rows, v.data(), c.tokens, c.head_dim, v_stride,
-                    dst.data(), dst_stride);
-  return result_of(dst, true);
-}
-
-std::vector<KernelCase> attend_cases(std::uint64_t seed) {
-  std::vector<KernelCase> cases;
-  Rng rng(seed);
-  const auto add = [&](std::size_t rows, std::size_t tokens, std::size_t head_dim) {
-    const std::size_t i = cases.size();
-    auto [multiplier, shift] = factor(rng, tokens, i);
-    if (i % 3 != 0) shift = 30 + 15;  // weights sum to about one, 2^15
-    const std::uint8_t zero_code = i % 4 == 0 ? 15 : 16;
-    const AttendCase c = {
-        rows,
-        tokens,
-        head_dim,
-        i % 4 * 9,
-        i % 3 * 5,
-        {kZeroPoints[i % 6], zero_code, multiplier, shift, kZeroPoints[i / 5 % 6]},
-        kFillPairs[i / 2 % kFillPairs.size()],
-        Layout::of(i),
-        seed + i};
-    cases.push_back({text({{"rows", rows},
-                           {"tokens", tokens},
-                           {"head_dim", head_dim},
-                           {"v_gap", c.v_gap},
-                           {"dst_gap", c.dst_gap},
-                           {"zero_src", c.params.zero_src},
-                           {"zero_code", zero_code},
-                           {"multiplier", multiplier},
-                           {"shift", shift}}) +
-                         c.fill.name,
-                     [c](const KernelTable& table) { return run_attend(c, table); }});
-  };
-  for (const std::size_t head_dim :
-       {1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 191, 255, 256}) {
-    for (const std::size_t tokens : {1, 2, 3, 7, 16, 17, 31, 49, 64, 65}) {
-      for (const std::size_t rows : {1, 5, 6, 13}) add(rows, tokens, head_dim);
-    }
-  }
-  for (const std::size_t tokens : {255, 256, 257, 258, 511, 512, 513, 577, 785, 1025}) {
-    for (const std::size_t rows : {1, 47, 48, 49, 101}) add(rows, tokens, 33);
-  }
-  for (std::size_t i = 0; i < 6; ++i) add(197, 197, 64);
   return cases;
 }
 
@@ -304,7 +267,8 @@ std::vector<KernelCase> lookup_cases(std::uint64_t seed) {
 
 }  // namespace
 
-std::vector<KernelCase> softmax_cases(std::uint64_t seed);
+std::vector<KernelCase> attention_cases(std::uint64_t seed);
+std::vector<KernelCase> attention_bitshift_cases(std::uint64_t seed);
 std::vector<KernelCase> layernorm_cases(std::uint64_t seed);
 std::vector<KernelCase> gelu_cases(std::uint64_t seed);
 std::vector<KernelCase> residual_cases(std::uint64_t seed);
@@ -312,8 +276,8 @@ std::vector<KernelCase> patch_cases(std::uint64_t seed);
 
 const std::vector<KernelSuite>& kernel_suites() {
   static const std::vector<KernelSuite> suites = {
-      {"gemm_u8s8", gemm_cases},          {"attention_scores", score_cases},
-      {"softmax_log2", softmax_cases},    {"attend_log2", attend_cases},
+      {"gemm_u8s8", gemm_cases},          {"gemm_u8s8, fused", fused_gemm_cases},
+      {"attention", attention_cases},     {"attention_bitshift", attention_bitshift_cases},
       {"layernorm_ptf", layernorm_cases}, {"gelu_table", gelu_cases},
       {"residual_add", residual_cases},   {"pixels_to_patches", patch_cases},
       {"lookup_u8", lookup_cases},

@@ -1,5 +1,4 @@
 // Cases of the kernels that work element by element or row by row.
-#include <cmath>
 #include <cstring>
 
 #include "tests/support/kernel_cases.h"
@@ -24,120 +23,76 @@ std::string text(std::initializer_list<std::pair<const char*, std::int64_t>> fie
   return s;
 }
 
-/// Tables of exponentials: as models have them, flat, falling to zero, out of order, at the bounds.
-std::vector<std::uint64_t> exponentials(Rng& rng, std::size_t kind) {
-  std::vector<std::uint64_t> e(256);
-  const std::int64_t reach = std::int64_t{1} << pick(rng, 1, 20);
-  const double scale = std::exp2(static_cast<double>(pick(rng, -60, 10)) / 10.0);
-  for (std::size_t d = 0; d < 256; ++d) {
-    const double falling = std::exp(-scale * static_cast<double>(d));
-    switch (kind) {
-      case 0:
-        e[d] = static_cast<std::uint64_t>(std::floor(falling * 0x1p30));
-        break;
-      case 1:
-        e[d] = 1;
-        break;
-      case 2:
-        e[d] = d == 0 ? 1 : 0;
-        break;
-      case 3:
-        e[d] = static_cast<std::uint64_t>(pick(rng, d == 0, reach));
-        break;
-      case 4:
-        e[d] = (std::uint64_t{1} << 46) - 1 - d;
-        break;
-      case 6:
-        e[d] = static_cast<std::uint64_t>(pick(rng, d == 0, 6));
-        break;  // ties
-      default:  // models' tables with joints that do not quite fit
-        e[d] = static_cast<std::uint64_t>(std::floor(falling * 0x1p30)) +
-               static_cast<std::uint64_t>(pick(rng, d == 0, 3));
-    }
+}  // namespace
+
+namespace {
+
+template <class T>
+CaseResult run_layernorm(std::size_t rows, std::size_t dim, std::size_t i, int shift,
+                         std::int32_t zero, std::uint64_t seed, const KernelTable& table) {
+  Rng rng(seed + i);
+  const Layout layout = Layout::of(i);
+  constexpr bool kWords = sizeof(T) == 2;
+  const std::size_t fill = i % 6;
+  const Fill kinds[] = {Fill::kRandom, Fill::kRandom, Fill::kLow,
+                        Fill::kHigh,   Fill::kOneHot, Fill::kRandom};
+  const std::int64_t high = kWords ? 32767 : 255;
+  const std::int64_t low = fill == 5 ? high - 1 : kWords ? -32768 : 0;
+  const auto x = make_values<T>(rng, rows * dim, kinds[fill], low, high);
+  const std::int64_t top = fill % 2 == 0 ? kernels::kMaxExponent : 3;
+  const auto exponents = layout.place(
+      make_values<std::uint8_t>(rng, dim, fill == 3 ? Fill::kHigh : Fill::kRandom, 0, top));
+  // |u * multiplier| < 2^61 leaves 2^62 for bias.
+  const auto multiplier = layout.place(make_values<std::int32_t>(rng, dim, Fill::kRandom));
+  const std::int64_t room = std::int64_t{1} << std::min(62, shift + 8);
+  const auto bias = layout.place(make_values<std::int64_t>(rng, dim, Fill::kRandom, -room, room));
+  const kernels::LayerNormParams params = {
+      .dim = dim,
+      .src_type = kWords ? kernels::CodeType::kS16 : kernels::CodeType::kU8,
+      .zero_src = kWords ? 0 : static_cast<std::int32_t>(i * 51 % 256),
+      .exponents = kWords ? nullptr : exponents.data(),
+      .multiplier = multiplier.data(),
+      .bias = bias.data(),
+      .shift = shift,
+      .zero_point = zero};
+  const auto src = layout.place(x);
+  GuardedBuffer<std::uint8_t> dst(rows * dim, layout.placement, layout.misalignment);
+  const void* operand = src.data();
+  if (!kWords && i % 5 == 0) {  // in place
+    std::memcpy(dst.data(), src.data(), dst.size());
+    operand = dst.data();
   }
-  return e;
+  table.layernorm_ptf(params, operand, rows, dst.data());
+  return result_of(dst);
 }
 
 }  // namespace
-
-std::vector<KernelCase> softmax_cases(std::uint64_t seed) {
-  std::vector<KernelCase> cases;
-  const auto add = [&](std::size_t rows, std::size_t cols, std::size_t kind) {
-    const std::size_t i = cases.size();
-    const Fill fill =
-        kind == 6 ? Fill::kRandom
-                  : std::array{Fill::kRandom, Fill::kOneHot, Fill::kLow, Fill::kHigh}[i % 4];
-    cases.push_back(
-        {text({{"rows", rows}, {"cols", cols}, {"kind", kind}, {"fill", i % 4}}),
-         [=](const KernelTable& table) {
-           Rng rng(seed + i);
-           const Layout layout = Layout::of(i);
-           const auto e = layout.place(exponentials(rng, kind));
-           const std::int64_t width = pick(rng, 0, 255);  // of the row's scores
-           const std::int64_t low = pick(rng, 0, 255 - width);
-           auto scores = make_values<std::uint8_t>(rng, rows * cols, fill, low, low + width);
-           const auto src = layout.place(scores);
-           GuardedBuffer<std::uint8_t> dst(scores, layout.placement, layout.misalignment);
-           const bool in_place = i % 5 == 0;
-           table.softmax_log2({e.data()}, in_place ? dst.data() : src.data(), rows, cols,
-                              dst.data());
-           return result_of(dst);
-         }});
-  };
-  for (std::size_t kind = 0; kind < 6; ++kind) {
-    for (const std::size_t cols : {1,  2,  3,   5,   15,  16,  17,  31,  32,  33,  49,  63,  64,
-                                   65, 95, 127, 128, 129, 191, 193, 197, 255, 257, 577, 1025}) {
-      for (const std::size_t rows : {1, 3, 4, 5, 6}) add(rows, cols, kind);
-    }
-    add(197, 197, kind);
-  }
-  for (std::size_t cols = 2; cols < 10; ++cols) add(60, cols, 6);
-  return cases;
-}
 
 std::vector<KernelCase> layernorm_cases(std::uint64_t seed) {
   std::vector<KernelCase> cases;
   const auto add = [&](std::size_t rows, std::size_t dim) {
     const std::size_t i = cases.size();
-    const std::size_t fill = i % 6;
+    const bool words = i % 4 == 1;
     const int shift = i % 2 == 0 ? static_cast<int>(44 + i % 7) : static_cast<int>(1 + i % 62);
     const std::int32_t zero = i % 13 == 0 ? -70000 : static_cast<std::int32_t>(i * 37 % 256);
     cases.push_back(
-        {text({{"rows", rows}, {"dim", dim}, {"fill", fill}, {"shift", shift}, {"zero", zero}}),
+        {text({{"rows", rows},
+               {"dim", dim},
+               {"s16", words},
+               {"fill", i % 6},
+               {"shift", shift},
+               {"zero", zero}}),
          [=](const KernelTable& table) {
-           Rng rng(seed + i);
-           const Layout layout = Layout::of(i);
-           const Fill kinds[] = {Fill::kRandom, Fill::kRandom, Fill::kLow,
-                                 Fill::kHigh,   Fill::kOneHot, Fill::kRandom};
-           const std::int64_t width = fill == 5 ? 1 : 255;
-           const auto x = make_values<std::uint8_t>(rng, rows * dim, kinds[fill], 255 - width, 255);
-           const std::int64_t top = fill % 2 == 0 ? kernels::kMaxExponent : 3;
-           const auto exponents = layout.place(make_values<std::uint8_t>(
-               rng, dim, fill == 3 ? Fill::kHigh : Fill::kRandom, 0, top));
-           // |u * multiplier| < 2^61 leaves 2^62 for bias.
-           const auto multiplier = layout.place(make_values<std::int32_t>(rng, dim, Fill::kRandom));
-           const std::int64_t room = std::int64_t{1} << std::min(62, shift + 8);
-           const auto bias =
-               layout.place(make_values<std::int64_t>(rng, dim, Fill::kRandom, -room, room));
-           const kernels::LayerNormParams params = {dim,
-                                                    static_cast<std::int32_t>(i * 51 % 256),
-                                                    exponents.data(),
-                                                    multiplier.data(),
-                                                    bias.data(),
-                                                    shift,
-                                                    zero};
-           const auto src = layout.place(x);
-           GuardedBuffer<std::uint8_t> dst(x, layout.placement, layout.misalignment);
-           table.layernorm_ptf(params, i % 5 == 0 ? dst.data() : src.data(), rows, dst.data());
-           return result_of(dst);
+           return words ? run_layernorm<std::int16_t>(rows, dim, i, shift, zero, seed, table)
+                        : run_layernorm<std::uint8_t>(rows, dim, i, shift, zero, seed, table);
          }});
   };
   for (const std::size_t dim :
        {1,  2,  3,  5,  7,  8,   9,   11,  15,  16,  17,  23,  24,  25,  31,  33,   47,  49,
         63, 64, 65, 95, 97, 127, 191, 192, 193, 383, 384, 385, 767, 768, 769, 1000, 1024}) {
-    for (const std::size_t rows : {1, 2, 3, 5, 7}) add(rows, dim);
+    for (const std::size_t rows : {1, 2, 3, 4, 5, 7, 9}) add(rows, dim);
   }
-  for (std::size_t i = 0; i < 12; ++i) add(1, 32768);
+  for (std::size_t i = 0; i < 12; ++i) add(1 + i % 5, kernels::kMaxNormDim);
   for (std::size_t i = 0; i < 6; ++i) add(197, 192);
   return cases;
 }

@@ -11,6 +11,7 @@
 #include "engine/decode_image.h"
 #include "engine/preprocess.h"
 #include "graph/model_file.h"
+#include "tests/support/forms.h"
 #include "tests/support/shared_data.h"
 
 namespace intaglio::test {
@@ -28,23 +29,34 @@ std::vector<std::string> read_lines(const fs::path& path) {
   return lines;
 }
 
-TestModel import_model(std::string name, const fs::path& checkpoint,
-                       std::vector<std::string> labels) {
-  const Graph graph = lower_vit(import_fqvit(Safetensors::open(checkpoint)), std::move(labels));
-  return {std::move(name), serialize_model(graph)};
+TestModel import_model(std::string name, const fs::path& checkpoint) {
+  return {std::move(name),
+          serialize_model(lower_vit(import_fqvit(Safetensors::open(checkpoint)), {}))};
+}
+
+Graph embedded_graph() {
+  return lower_vit(import_fqvit(Safetensors::open(kGlyphs / "glyphs.safetensors")),
+                   read_lines(kGlyphs / "labels.txt"));
 }
 
 }  // namespace
 
 TestModel embedded_model() {
-  return import_model("glyphs", kGlyphs / "glyphs.safetensors", read_lines(kGlyphs / "labels.txt"));
+  return {"glyphs", serialize_model(embedded_graph())};
+}
+
+TestModel embedded_model_beyond(DType stream) {
+  const Graph graph = with_row_relative_softmax(with_direct_sums(embedded_graph(), stream));
+  return {"glyphs beyond, " + std::string(dtype_name(stream)), serialize_model(graph)};
 }
 
 std::vector<TestModel> small_models() {
   std::vector<TestModel> models;
   models.push_back(embedded_model());
+  models.push_back(embedded_model_beyond(DType::kU8));
+  models.push_back(embedded_model_beyond(DType::kS16));
   for (const char* name : {"vit_micro", "vit_micro_noinputquant"}) {
-    models.push_back(import_model(name, golden_path(name) / "model.safetensors", {}));
+    models.push_back(import_model(name, golden_path(name) / "model.safetensors"));
   }
   return models;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/intaglio.h"
+#include "graph/safetensors.h"
 
 namespace intaglio::test {
 
@@ -18,7 +19,10 @@ struct TestModel {
 
 /// converters/glyphs, imported with its labels.
 TestModel embedded_model();
-/// embedded_model() and the golden models that lie in the repository.
+/// embedded_model() in the forms beyond the paper's: sums straight onto the stream (u8 or s16) and
+/// row-relative attention.
+TestModel embedded_model_beyond(DType stream);
+/// All of these and the golden models that lie in the repository.
 std::vector<TestModel> small_models();
 
 /// Pixels of the model's size: noise, extremes and gradients from a fixed seed.

@@ -1,0 +1,174 @@
+// Cases of the fused attention: both forms of the softmax, all sizes of heads and rows.
+#include <cmath>
+#include <cstring>
+
+#include "tests/support/kernel_cases.h"
+#include "tests/support/kernel_operands.h"
+
+namespace intaglio::test {
+namespace {
+
+using kernels::KernelTable;
+using kernels::SoftmaxForm;
+
+/// Tables of exponentials: as models have them, flat, falling to zero, out of order, at the bounds.
+std::vector<std::uint64_t> exponentials(Rng& rng, std::size_t kind) {
+  std::vector<std::uint64_t> e(256);
+  const std::int64_t reach = std::int64_t{1} << pick(rng, 1, 20);
+  const double scale = std::exp2(static_cast<double>(pick(rng, -60, 10)) / 10.0);
+  for (std::size_t d = 0; d < 256; ++d) {
+    const double falling = std::exp(-scale * static_cast<double>(d));
+    switch (kind) {
+      case 0:
+        e[d] = static_cast<std::uint64_t>(std::floor(falling * 0x1p30));
+        break;
+      case 1:
+        e[d] = 1;
+        break;
+      case 2:
+        e[d] = d == 0 ? 1 : 0;
+        break;
+      case 3:
+        e[d] = static_cast<std::uint64_t>(pick(rng, d == 0, reach));
+        break;
+      case 4:
+        e[d] = (std::uint64_t{1} << 46) - 1 - d;
+        break;
+      case 6:
+        e[d] = static_cast<std::uint64_t>(pick(rng, d == 0, 6));
+        break;  // ties
+      case 7:   // all eight bytes of a dword pair
+        e[d] = static_cast<std::uint64_t>(std::floor(falling * 0x1p45));
+        break;
+      default:  // models' tables with joints that do not quite fit
+        e[d] = static_cast<std::uint64_t>(std::floor(falling * 0x1p30)) +
+               static_cast<std::uint64_t>(pick(rng, d == 0, 3));
+    }
+  }
+  return e;
+}
+
+/// Codes of a row-relative softmax: rising as a model's, or any.
+std::vector<std::uint8_t> relative_codes(Rng& rng, std::size_t kind) {
+  std::vector<std::uint8_t> codes(256);
+  const double scale = std::exp2(static_cast<double>(pick(rng, -50, 10)) / 10.0);
+  for (std::size_t d = 1; d < 256; ++d) {
+    codes[d] = kind % 2 == 0
+                   ? static_cast<std::uint8_t>(std::min(255.0, std::round(scale * double(d))))
+                   : static_cast<std::uint8_t>(pick(rng, 0, 255));
+  }
+  return codes;
+}
+
+struct AttentionCase {
+  std::size_t rows, tokens, head_dim, kind, gap;
+  SoftmaxForm form;
+  FillPair fill;
+  Layout layout;
+  std::uint64_t seed;
+};
+
+/// A factor that spreads sums of about `size` over the codes, or an extreme one.
+std::pair<std::int32_t, int> factor(Rng& rng, double size, std::size_t index, bool positive) {
+  if (index % 5 == 0) {
+    return {static_cast<std::int32_t>(pick(rng, positive ? 0 : INT32_MIN, INT32_MAX)),
+            static_cast<int>(1 + index % 62)};
+  }
+  const auto m = static_cast<std::int32_t>(pick(rng, 1 << 29, 1 << 30));
+  const int shift = 30 + static_cast<int>(std::ceil(std::log2(size / 64 + 1)));
+  return {positive || index % 3 != 0 ? m : -m, std::min(shift, 62)};
+}
+
+CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) {
+  constexpr std::int32_t kZeros[] = {0, 128, 255, 1, 127, 77};
+  Rng rng(c.seed);
+  const std::size_t index = c.seed % 1000;
+  const bool relative = c.form == SoftmaxForm::kRowRelative;
+  const auto e = c.layout.place(exponentials(rng, c.kind));
+  const auto codes = c.layout.place(relative_codes(rng, c.kind));
+  const std::size_t stride = c.head_dim + c.gap;
+  const auto make = [&](std::size_t rows, Fill fill) {
+    return c.layout.place(make_values<std::uint8_t>(rng, extent(rows, c.head_dim, stride), fill));
+  };
+  const auto q = make(c.rows, c.fill.a);
+  const auto k = make(c.tokens, c.fill.b);
+  const auto v = make(c.tokens, c.fill.a);
+  int unit_bits = 15;
+  while (relative && ((c.tokens * 255) << unit_bits) > INT32_MAX) --unit_bits;
+  const double spread = 74.0 * 74.0 * std::sqrt(double(c.head_dim));
+  const auto [score_multiplier, score_shift] = factor(rng, spread, index, false);
+  const auto [multiplier, shift] = factor(rng, std::exp2(unit_bits) * 40, index + 1, relative);
+  kernels::AttentionParams params = {
+      .tokens = c.tokens,
+      .head_dim = c.head_dim,
+      .src_stride = stride,
+      .dst_stride = c.head_dim + c.gap / 2,
+      .scores = {kZeros[index % 6], score_multiplier, score_shift,
+                 index % 11 == 0 ? 1000000 : kZeros[index / 5 % 6]},
+      .softmax = {.form = c.form,
+                  .exponentials = e.data(),
+                  .codes = codes.data(),
+                  .zero_code = static_cast<std::uint8_t>(relative || index % 4 == 0 ? 15 : 16),
+                  .unit_bits = unit_bits},
+      .attend = {kZeros[index / 2 % 6], multiplier, shift,
+                 index % 13 == 0 ? -300 : kZeros[index / 7 % 6]}};
+  GuardedBuffer<std::byte> prepared(kernels::kSoftmaxTableBytes);
+  table.softmax_prepare(params.softmax, prepared.data());
+  params.prepared = prepared.data();
+  GuardedBuffer<std::byte> scratch((table.attention_scratch_bytes(params) + 63) / 64 * 64);
+  GuardedBuffer<std::uint8_t> dst(extent(c.rows, c.head_dim, params.dst_stride), c.layout.placement,
+                                  c.layout.misalignment);
+  (bitshift ? table.attention_bitshift : table.attention)(params, q.data(), c.rows, k.data(),
+                                                          v.data(), scratch.data(), dst.data());
+  CaseResult result{std::vector<std::byte>(dst.size()), dst.surroundings_intact() &&
+                                                            scratch.surroundings_intact() &&
+                                                            prepared.surroundings_intact()};
+  std::memcpy(result.dst.data(), dst.data(), dst.size());
+  return result;
+}
+
+std::vector<KernelCase> make_cases(std::uint64_t seed, bool bitshift) {
+  std::vector<KernelCase> cases;
+  const auto add = [&](std::size_t rows, std::size_t tokens, std::size_t head_dim) {
+    const std::size_t i = cases.size();
+    const auto form = i % 3 == 2 ? SoftmaxForm::kRowRelative : SoftmaxForm::kLogInt;
+    const AttentionCase c = {rows,
+                             tokens,
+                             head_dim,
+                             i % 8,
+                             i % 4 * 13,
+                             form,
+                             kFillPairs[i % 2 == 0 ? 0 : i / 2 % kFillPairs.size()],
+                             Layout::of(i),
+                             seed / 1000 * 1000 + i};
+    cases.push_back({"rows=" + std::to_string(rows) + " tokens=" + std::to_string(tokens) +
+                         " head_dim=" + std::to_string(head_dim) +
+                         " kind=" + std::to_string(c.kind) + " form=" + std::to_string(int(form)) +
+                         " " + c.fill.name,
+                     [=](const KernelTable& table) { return run(c, table, bitshift); }});
+  };
+  for (const std::size_t head_dim :
+       {1, 2, 3, 5, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 255, 256}) {
+    for (const std::size_t tokens : {1, 2, 3, 7, 16, 17, 33, 49, 63, 64, 65, 129}) {
+      add(1 + (head_dim + tokens) % 13, tokens, head_dim);
+    }
+  }
+  for (const std::size_t tokens : {196, 197, 198, 255, 256, 257, 511, 577, 785, 1025}) {
+    for (const std::size_t rows : {1, 6, 13}) {
+      for (int form = 0; form < 3; ++form) add(rows, tokens, 32);
+    }
+  }
+  for (std::size_t i = 0; i < 12; ++i) add(197, 197, 64);
+  return cases;
+}
+
+}  // namespace
+
+std::vector<KernelCase> attention_cases(std::uint64_t seed) {
+  return make_cases(seed, false);
+}
+std::vector<KernelCase> attention_bitshift_cases(std::uint64_t seed) {
+  return make_cases(seed, true);
+}
+
+}  // namespace intaglio::test
