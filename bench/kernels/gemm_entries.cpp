@@ -87,6 +87,7 @@ struct Gemm {
       sum = std::make_unique<Residual>(params.n);
       add = sum->params();
       params.add = &add;
+      params.zero_point = add.zero_a;
     } else {
       residual_multiplier.assign(params.n, (1 << 30) - 7654321);
       params.residual_multiplier = residual_multiplier.data();

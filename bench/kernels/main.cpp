@@ -101,12 +101,10 @@ int run(int argc, char** argv) {
   if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 2;
 
   PeakMeter peak;
-  const std::vector<Entry> entries = all_entries(with_scalar);
-  for (const Entry& entry : entries) {
-    if (entry.kernel == entries[0].kernel && entry.shape == entries[0].shape) {
-      peak.visit(entry.yardstick);
-    }
+  for (const kernels::Isa isa : kernels::kAllIsas) {
+    if (kernels::cpu_supports(isa)) peak.visit(isa);
   }
+  const std::vector<Entry> entries = all_entries(with_scalar);
   add(entries, peak);
   SummaryReporter reporter(entries, peak);
   if (summary) {

@@ -107,9 +107,11 @@ void SummaryReporter::print_peers(const Row& row) const {
 void SummaryReporter::Finalize() {
   fmt::print("Medians of all rounds, by CPU time; % peak is that of {}.\n", levels_.front().name);
   for (const bool gemms : {true, false}) {
-    print_head(gemms ? "GEMM" : "others", gemms);
+    bool first = true;
     for (const Row& row : rows_) {
       if (row.is_gemm() != gemms || row.rates.empty()) continue;
+      if (first) print_head(gemms ? "GEMM" : "others", gemms);
+      first = false;
       print_row(row);
       if (gemms) print_peers(row);
       fmt::print("\n");
