@@ -1,4 +1,7 @@
-# What Debian 12 packages the build, and all tests, need. Sourced.
+# What Debian 12 packages the build, all tests, and the benchmarks need. Sourced.
 build_packages=(g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev
                 libjpeg62-turbo-dev libpng-dev)
-test_packages=("${build_packages[@]}" catch2 clang clang-format libclang-rt-14-dev binutils python3 python3-torch)
+# The tests build the benchmarks too, but run no peers.
+test_packages=("${build_packages[@]}" libbenchmark-dev libdnnl-dev
+               catch2 clang clang-format libclang-rt-14-dev binutils python3 python3-torch)
+bench_packages=("${build_packages[@]}" libbenchmark-dev libdnnl-dev python3-numpy python3-onnx python3-torch)

@@ -46,8 +46,8 @@ struct GemmParams {
   std::int32_t zero_point = 0;               ///< of the codes
   CodeType output = CodeType::kU8;
   GemmEpilogue epilogue = GemmEpilogue::kNone;
-  const GeluParams* gelu = nullptr;                   ///< kGelu; output is kS16
-  const ResidualParams* add = nullptr;                ///< kAddCodes; output is kU8
+  const GeluParams* gelu = nullptr;     ///< kGelu; output is kS16
+  const ResidualParams* add = nullptr;  ///< kAddCodes; output is kU8, zero_a is zero_point
   const std::int32_t* residual_multiplier = nullptr;  ///< kAddSums, [n]
   CodeType residual_type = CodeType::kU8;             ///< kAddSums; u8 or s16
   std::int32_t residual_zero = 0;                     ///< kAddSums; 0 for s16
