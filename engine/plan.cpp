@@ -87,8 +87,8 @@ bool can_fuse(const Graph& graph, const Op& op, const Op& next, const std::vecto
   return add != nullptr && add->a == linear->dst && dtype == DType::kU8;
 }
 
-/// Where an attention's rows are not all needed, neither are those of its queries, the first third of
-/// what `before` makes.
+/// Where an attention's rows are not all needed, neither are those of its queries, the first third
+/// of what `before` makes.
 void narrow_queries(const Graph& graph, const Work& attention, Work& before,
                     const std::vector<int>& readers) {
   const ValueId src = uses_of(attention).a;
