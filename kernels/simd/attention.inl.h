@@ -179,7 +179,8 @@ template <class V, std::size_t kVectors>
         V::store(sums + (i * kVectors + v) * V::kLanes, acc[i][v]);
       });
     });
-    store_rows_exact<V>(r, sums, kVectors * V::kLanes, rows, offset, columns);
+    constexpr std::size_t kMade = kVectors * V::kLanes;
+    store_rows_exact<V>(r, sums, kMade, rows, offset, columns < kMade ? columns : kMade);
     return;
   }
   const I zero = V::set1_16(static_cast<std::int16_t>(r.rescale.zero_point));
@@ -247,7 +248,8 @@ template <class V, std::size_t kVectors>
   } else {
     add_groups<V, DotWords<V>, kVectors>(acc, rows.src, 0, l.key_groups, panel);
   }
-  store_rows<V, kVectors>(rescale, acc, rows, first, kVectors * V::kLanes);
+  // A whole panel's width, whatever it holds: the rows have room, and are read in whole vectors.
+  store_rows<V, kVectors>(rescale, acc, rows, first, kPanelColumns<V>);
 }
 
 /// P v of one panel of channels.
