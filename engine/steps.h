@@ -42,6 +42,13 @@ class Step {
   virtual std::size_t units() const noexcept = 0;
   /// Working memory of one thread.
   virtual std::size_t scratch_bytes() const noexcept { return 0; }
+  /// Size of the weights in the order the kernel reads them; 0 for a step without.
+  virtual std::size_t packed_bytes() const noexcept { return 0; }
+  /// The weights before that.
+  virtual const std::byte* packed_from() const noexcept { return nullptr; }
+  /// Writes the packed weights to `memory`, 64-byte aligned, which outlives the step. Once, before
+  /// run().
+  virtual void pack(std::byte* /*memory*/) noexcept {}
   /// Does pieces [begin, end).
   virtual void run(const Operands& operands, std::size_t begin, std::size_t end,
                    std::byte* scratch) const noexcept = 0;
