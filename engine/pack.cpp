@@ -72,7 +72,7 @@ void copy_small_constants(Graph& graph) {
 
 void pack_weights(Graph& graph, Plan& plan, std::size_t threads) {
   constexpr std::size_t kAlignment = 64;
-  constexpr std::size_t kWorthAThread = std::size_t{1} << 20;
+  constexpr std::size_t kWorthAThread = std::size_t{8} << 20;
   std::vector<Packing> list = list_packings(plan);
   std::size_t bytes = 0;
   for (Packing& packing : list) {

@@ -1,5 +1,5 @@
 // One operation of a graph, made ready for one instruction set: kernel parameters filled in,
-// weights packed. A step works on explicit buffers, so that the plan lays them out and tests can
+// weights to be packed. A step works on explicit buffers, so that the plan lays them out and tests can
 // run an operation alone.
 #pragma once
 

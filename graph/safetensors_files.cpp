@@ -107,7 +107,7 @@ Safetensors Safetensors::read(const std::filesystem::path& path, std::size_t thr
   const Descriptor file(open_for_reading(path));
   const std::size_t size = size_of_regular(file, path);
   auto memory = std::make_shared<PageMemory>(size);
-  constexpr std::size_t kPiece = std::size_t{4} << 20;
+  constexpr std::size_t kPiece = std::size_t{8} << 20;
   run_pieces((size + kPiece - 1) / kPiece, threads, [&](std::size_t i) {
     const std::size_t begin = i * kPiece;
     read_all(file, begin, {memory->data() + begin, std::min(kPiece, size - begin)}, path);

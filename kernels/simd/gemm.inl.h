@@ -34,13 +34,13 @@ std::size_t gemm_packed_bytes(std::size_t n, std::size_t k) noexcept {
 /// The dword of a group: 4 weights, or 2 widened ones.
 template <class V>
 inline std::uint32_t weight_group(const std::int8_t* w) noexcept {
-  constexpr std::size_t kBits = 32 / kPackDepth<V>;
-  constexpr std::uint32_t kMask = V::kBytes ? 0xff : 0xffff;
-  std::uint32_t word = 0;
-  for (std::size_t i = 0; i < kPackDepth<V>; ++i) {
-    word |= (static_cast<std::uint32_t>(std::int32_t{w[i]}) & kMask) << (kBits * i);
+  if constexpr (V::kBytes) {
+    std::uint32_t word;
+    std::memcpy(&word, w, sizeof word);
+    return word;
+  } else {
+    return static_cast<std::uint16_t>(w[0]) | static_cast<std::uint32_t>(w[1]) << 16;
   }
-  return word;
 }
 
 template <class V>
