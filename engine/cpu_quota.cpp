@@ -32,15 +32,15 @@ std::optional<std::size_t> cpus_of_v1(const fs::path& group) {
 /// Of the group at `path` below `mount` and its parents. Where a container's process sees the path
 /// it has outside, only the mount's root exists, which then is its own group.
 template <typename CpusOf>
-std::optional<std::size_t> least(const fs::path& mount, const fs::path& path, CpusOf cpus_of) {
-  std::optional<std::size_t> least = cpus_of(mount);
+std::optional<std::size_t> least(const fs::path& mount, const fs::path& path, CpusOf of_group) {
+  std::optional<std::size_t> cpus = of_group(mount);
   fs::path group = mount;
   for (const fs::path& name : path.relative_path()) {
-    if (name == "..") return least;  // outside of what is mounted here
+    if (name == "..") return cpus;  // outside of what is mounted here
     group /= name;
-    if (const auto cpus = cpus_of(group)) least = std::min(least.value_or(*cpus), *cpus);
+    if (const auto found = of_group(group)) cpus = std::min(cpus.value_or(*found), *found);
   }
-  return least;
+  return cpus;
 }
 
 bool has_cpu(std::string_view controllers) {

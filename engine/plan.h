@@ -26,7 +26,7 @@ struct PlannedStep {
 
 /// Built once per model, immutable, shared by sessions.
 struct Plan {
-  std::unique_ptr<PageMemory> packed;  ///< weights, as the steps read them; see pack_weights()
+  std::unique_ptr<PageMemory> packed;  ///< weights as the steps read them, from pack_weights()
   std::vector<PlannedStep> steps;
   std::vector<StepInfo> infos;    ///< one per step
   std::size_t arena_bytes = 0;    ///< of all activations, a multiple of 64

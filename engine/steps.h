@@ -1,6 +1,6 @@
 // One operation of a graph, made ready for one instruction set: kernel parameters filled in,
-// weights to be packed. A step works on explicit buffers, so that the plan lays them out and tests can
-// run an operation alone.
+// weights to be packed. A step works on explicit buffers, so that the plan lays them out and tests
+// can run an operation alone.
 #pragma once
 
 #include <cstddef>
@@ -54,8 +54,8 @@ class Step {
                    std::byte* scratch) const noexcept = 0;
 };
 
-/// The step of `work`, or null for an operation that is only a view (select_rows). The graph has
-/// passed check() and outlives the step.
+/// The step of `work`, its weights not yet packed, or null for an operation that is only a view
+/// (select_rows). The graph has passed check() and outlives the step, its weights until pack().
 std::unique_ptr<Step> make_step(const Graph& graph, const Work& work,
                                 const kernels::KernelTable& table);
 
