@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 build=build/demo
 mkdir -p build
 if [ ! -f "$build/build.ninja" ]; then
-  cmake --preset release -B "$build" -DINTAGLIO_TESTS=OFF >"$build.log" 2>&1 || { cat "$build.log" >&2; exit 1; }
+  cmake --preset release -B "$build" -DINTAGLIO_TESTS=OFF -DINTAGLIO_BENCH=OFF >"$build.log" 2>&1 || { cat "$build.log" >&2; exit 1; }
 fi
 echo "Building"
 cmake --build "$build" >"$build.log" 2>&1 || { cat "$build.log" >&2; exit 1; }

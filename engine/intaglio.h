@@ -50,6 +50,9 @@ struct LoadOptions {
   /// Instruction set of the kernels; the best one the CPU has, unless set. Error(kUnsupported) when
   /// the CPU lacks it.
   std::optional<Isa> isa;
+  /// Threads that read the file and pack weights, the caller's included; they end before loading
+  /// does. 0: one per CPU that this process may use. Where the system refuses some, fewer do.
+  std::size_t threads = 0;
 };
 
 /// What one step of an inference does: an operation of the graph, or several in one pass.
@@ -74,9 +77,11 @@ class StepObserver {
 /// copies share one immutable model.
 class Model {
  public:
-  /// Reads and verifies an .intg file. Throws Error naming the path and what is wrong.
+  /// Reads and verifies an .intg file, which is not needed afterwards. Throws Error naming the path
+  /// and what is wrong.
   static Model load(const std::filesystem::path& path, const LoadOptions& options = {});
-  /// The same from memory; the bytes are copied. `name` stands in messages.
+  /// The same from memory; the bytes are copied, and the copy is given back as weights are packed.
+  /// `name` stands in messages.
   static Model parse(std::span<const std::byte> bytes, const std::string& name,
                      const LoadOptions& options = {});
 

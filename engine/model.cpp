@@ -1,29 +1,38 @@
 #include "engine/model.h"
 
+#include "engine/thread_pool.h"
 #include "graph/model_file.h"
 
 namespace intaglio {
 namespace {
 
-std::shared_ptr<const Model::Impl> make_impl(Graph graph, const LoadOptions& options) {
+const kernels::KernelTable& choose_table(const LoadOptions& options) {
   const Isa isa = options.isa.value_or(kernels::best_isa());
   if (!kernels::cpu_supports(isa)) {
     throw Error(ErrorCode::kUnsupported, std::string("this CPU cannot run ") +
                                              kernels::isa_name(isa) + "; the best it has is " +
                                              kernels::isa_name(kernels::best_isa()));
   }
-  return std::make_shared<const Model::Impl>(std::move(graph), kernels::table_of(isa));
+  return kernels::table_of(isa);
+}
+
+std::size_t threads_of(const LoadOptions& options) {
+  return options.threads == 0 ? available_cpus() : options.threads;
 }
 
 }  // namespace
 
 Model Model::load(const std::filesystem::path& path, const LoadOptions& options) {
-  return Model(make_impl(load_model_file(path), options));
+  const std::size_t threads = threads_of(options);
+  Graph graph = load_model_file(path, threads);
+  return Model(std::make_shared<const Impl>(std::move(graph), choose_table(options), threads));
 }
 
 Model Model::parse(std::span<const std::byte> bytes, const std::string& name,
                    const LoadOptions& options) {
-  return Model(make_impl(parse_model(bytes, name), options));
+  Graph graph = parse_model(bytes, name);
+  return Model(
+      std::make_shared<const Impl>(std::move(graph), choose_table(options), threads_of(options)));
 }
 
 std::size_t Model::height() const {

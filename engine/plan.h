@@ -8,6 +8,7 @@
 #include "engine/intaglio.h"
 #include "engine/steps.h"
 #include "graph/graph.h"
+#include "graph/page_memory.h"
 
 namespace intaglio {
 
@@ -25,6 +26,7 @@ struct PlannedStep {
 
 /// Built once per model, immutable, shared by sessions.
 struct Plan {
+  std::unique_ptr<PageMemory> packed;  ///< weights as the steps read them, from pack_weights()
   std::vector<PlannedStep> steps;
   std::vector<StepInfo> infos;    ///< one per step
   std::size_t arena_bytes = 0;    ///< of all activations, a multiple of 64
@@ -35,7 +37,7 @@ struct Plan {
 /// its last reader is done.
 ///  - A linear layer and the GELU or residual addition that alone reads its codes are one step.
 ///  - Rows that nothing reads are not made: only the class token leaves the last block.
-/// The graph has passed check() and outlives the plan.
+/// The graph has passed check() and outlives the plan. Its weights are not packed yet.
 Plan make_plan(const Graph& graph, const kernels::KernelTable& table);
 
 }  // namespace intaglio

@@ -11,7 +11,7 @@ namespace {
 
 using kernels::KernelTable;
 
-/// 64-byte aligned memory for packed weights.
+/// 64-byte aligned memory for prepared constants.
 class AlignedBytes {
  public:
   explicit AlignedBytes(std::size_t size)
@@ -199,7 +199,9 @@ class LinearStep : public Step {
  public:
   LinearStep(const Graph& graph, const LinearOp& op, const Work& work, const KernelTable& table)
       : kernel_(table.gemm_u8s8),
-        packed_(table.gemm_packed_bytes(op.weight.shape()[0], op.weight.shape()[1])),
+        pack_(table.gemm_pack),
+        weight_(op.weight.data()),
+        packed_bytes_(table.gemm_packed_bytes(op.weight.shape()[0], op.weight.shape()[1])),
         rows_(work.rows),
         narrow_columns_(work.narrow_columns / kernels::kColumnStep * kernels::kColumnStep),
         narrow_rows_(work.narrow_rows),
@@ -207,7 +209,6 @@ class LinearStep : public Step {
     const Value& dst = graph.values[op.dst];
     params_ = {.n = op.weight.shape()[0],
                .k = op.weight.shape()[1],
-               .packed = packed_.data(),
                .multiplier = op.multiplier.data(),
                .bias = op.bias.data(),
                .shift = op.shift,
@@ -215,7 +216,15 @@ class LinearStep : public Step {
                .output = code_type(dst.dtype)};
     if (op.residual) add_sums(graph, op);
     if (work.fused != nullptr) fuse(graph, *work.fused);
-    table.gemm_pack(op.weight.data(), params_.n, params_.k, packed_.data());
+  }
+  std::size_t packed_bytes() const noexcept override { return packed_bytes_; }
+  const std::byte* packed_from() const noexcept override {
+    return reinterpret_cast<const std::byte*>(weight_);
+  }
+  void pack(std::byte* memory) noexcept override {
+    pack_(weight_, params_.n, params_.k, memory);
+    params_.packed = memory;
+    weight_ = nullptr;
   }
   std::size_t units() const noexcept override {
     return (params_.n + kernels::kColumnStep - 1) / kernels::kColumnStep * blocks_;
@@ -281,7 +290,9 @@ class LinearStep : public Step {
   }
 
   decltype(KernelTable::gemm_u8s8) kernel_;
-  AlignedBytes packed_;
+  decltype(KernelTable::gemm_pack) pack_;
+  const std::int8_t* weight_;  // until it is packed
+  std::size_t packed_bytes_;
   Rows rows_;
   std::size_t narrow_columns_;
   Rows narrow_rows_;

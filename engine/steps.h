@@ -1,6 +1,6 @@
 // One operation of a graph, made ready for one instruction set: kernel parameters filled in,
-// weights packed. A step works on explicit buffers, so that the plan lays them out and tests can
-// run an operation alone.
+// weights to be packed. A step works on explicit buffers, so that the plan lays them out and tests
+// can run an operation alone.
 #pragma once
 
 #include <cstddef>
@@ -46,13 +46,20 @@ class Step {
   virtual std::size_t units() const noexcept = 0;
   /// Working memory of one thread.
   virtual std::size_t scratch_bytes() const noexcept { return 0; }
+  /// Size of the weights in the order the kernel reads them; 0 for a step without.
+  virtual std::size_t packed_bytes() const noexcept { return 0; }
+  /// The weights before that.
+  virtual const std::byte* packed_from() const noexcept { return nullptr; }
+  /// Writes the packed weights to `memory`, 64-byte aligned, which outlives the step. Once, before
+  /// run().
+  virtual void pack(std::byte* /*memory*/) noexcept {}
   /// Does pieces [begin, end).
   virtual void run(const Operands& operands, std::size_t begin, std::size_t end,
                    std::byte* scratch) const noexcept = 0;
 };
 
-/// The step of `work`, or null for an operation that is only a view (select_rows). The graph has
-/// passed check() and outlives the step.
+/// The step of `work`, its weights not yet packed, or null for an operation that is only a view
+/// (select_rows). The graph has passed check() and outlives the step, its weights until pack().
 std::unique_ptr<Step> make_step(const Graph& graph, const Work& work,
                                 const kernels::KernelTable& table);
 

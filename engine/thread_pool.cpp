@@ -6,15 +6,16 @@
 #include <string>
 #include <system_error>
 
+#include "engine/cpu_quota.h"
+
 namespace intaglio {
 
 std::size_t available_cpus() {
+  std::size_t cpus = std::thread::hardware_concurrency();
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) {
-    return std::max<std::size_t>(1, static_cast<std::size_t>(CPU_COUNT(&set)));
-  }
-  return std::max(1u, std::thread::hardware_concurrency());
+  if (sched_getaffinity(0, sizeof set, &set) == 0) cpus = static_cast<std::size_t>(CPU_COUNT(&set));
+  return std::max<std::size_t>(1, std::min(cpus, quota_cpus("/").value_or(cpus)));
 }
 
 ThreadPool::ThreadPool(std::size_t threads) {

@@ -39,7 +39,7 @@ class ThreadPool : public Executor {
   std::vector<std::thread> workers_;
 };
 
-/// CPUs this process may use (affinity), at least 1.
+/// CPUs this process may use, by affinity and by its control groups' quota; at least 1.
 std::size_t available_cpus();
 
 }  // namespace intaglio

@@ -46,7 +46,8 @@ const char* kind_name(const OpParams& params) {
 
 std::size_t multiply_accumulates(const Graph& graph, const Op& op) {
   if (const auto* linear = std::get_if<LinearOp>(&op.params)) {
-    return graph.values[linear->dst].shape[0] * linear->weight.size();
+    const auto& weight = linear->weight.shape();  // the elements may be gone
+    return graph.values[linear->dst].shape[0] * weight[0] * weight[1];
   }
   if (const auto* attention = std::get_if<AttentionOp>(&op.params)) {
     const auto& dst = graph.values[attention->dst].shape;

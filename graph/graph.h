@@ -16,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "graph/page_memory.h"
 #include "graph/preprocessing.h"
 #include "graph/safetensors.h"
 #include "kernels/fixed_point.h"
@@ -24,7 +25,7 @@ namespace intaglio {
 
 using kernels::SoftmaxForm;
 
-/// Immutable array of parameters, row-major: a view into a mapped model file, or owned.
+/// Immutable array of parameters, row-major: a view into a model file's content, or owned.
 template <typename T>
 class Constant {
  public:
@@ -179,6 +180,9 @@ struct Graph {
   Preprocessing preprocessing;
   std::vector<std::string> labels;                ///< one per class, or none
   std::map<std::string, std::string> provenance;  ///< free text, for people
+
+  /// The file's content, which the constants are views into; null for a graph made otherwise.
+  std::shared_ptr<PageMemory> memory;
 };
 
 /// "linear", "attention", ...: the name of an operation's kind, as the file has it.

@@ -419,15 +419,19 @@ Graph graph_from_container(const Safetensors& file) {
 
 }  // namespace
 
-Graph load_model_file(const std::filesystem::path& path) {
-  return graph_from_container(Safetensors::open(path));
+Graph load_model_file(const std::filesystem::path& path, std::size_t threads) {
+  const Safetensors file = Safetensors::read(path, threads);
+  Graph graph = graph_from_container(file);
+  graph.memory = file.memory();
+  return graph;
 }
 
 Graph parse_model(std::span<const std::byte> bytes, const std::string& name) {
-  // std::vector's storage is aligned for every scalar, as a mapping is.
-  auto copy = std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end());
-  const std::span<const std::byte> view(*copy);
-  return graph_from_container(Safetensors::parse(std::move(copy), view, name));
+  const auto copy = std::make_shared<PageMemory>(bytes.size());
+  std::copy(bytes.begin(), bytes.end(), copy->data());
+  Graph graph = graph_from_container(Safetensors::parse(copy, {copy->data(), bytes.size()}, name));
+  graph.memory = copy;
+  return graph;
 }
 
 std::vector<std::byte> serialize_model(const Graph& graph) {

@@ -15,9 +15,9 @@ namespace intaglio {
 /// Version of the file format this build writes, and the only one it reads.
 inline constexpr int kModelFileVersion = 1;
 
-/// Maps, verifies the checksum, parses and check()s. Constants stay views into the mapping. Throws
-/// Error naming the path and what is wrong.
-Graph load_model_file(const std::filesystem::path& path);
+/// Reads, with up to `threads` threads, verifies the checksum, parses and check()s. Constants stay
+/// views into Graph::memory. Throws Error naming the path and what is wrong.
+Graph load_model_file(const std::filesystem::path& path, std::size_t threads = 1);
 /// The same for bytes in memory, which are copied. `name` stands in messages.
 Graph parse_model(std::span<const std::byte> bytes, const std::string& name);
 

@@ -1,19 +1,12 @@
 #include "graph/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cassert>
-#include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <system_error>
 
 #include "graph/error.h"
 
@@ -278,50 +271,6 @@ Sections split(const std::string& file, std::span<const std::byte> bytes) {
   return {text, rest.subspan(length)};
 }
 
-/// From errno.
-Error io_error(const std::filesystem::path& path, const char* what) {
-  const std::string reason = std::generic_category().message(errno);
-  return {ErrorCode::kIo, path.string() + ": " + what + ": " + reason};
-}
-
-/// Owns a file descriptor.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-void write_all(const Descriptor& file, std::span<const std::byte> bytes,
-               const std::filesystem::path& path) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(file.get(), bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) throw io_error(path, "cannot write");
-    bytes = bytes.subspan(static_cast<std::size_t>(written));
-  }
-}
-
-/// Creates `name`, a new file beside `target`; -1 and errno if it cannot. O_EXCL makes it unique,
-/// whoever else counts. It is short, whatever the length of the name of the target.
-int create_beside(const std::filesystem::path& target, std::filesystem::path& name) {
-  constexpr int kAttempts = 1000;
-  for (int i = 0; i < kAttempts; ++i) {
-    name = target.parent_path() /
-           (".intaglio-" + std::to_string(::getpid()) + "-" + std::to_string(i) + ".tmp");
-    const int fd = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd >= 0 || errno != EEXIST) return fd;
-  }
-  return -1;
-}
-
 }  // namespace
 
 std::size_t dtype_size(DType dtype) {
@@ -372,26 +321,6 @@ template std::vector<std::int32_t> TensorView::to_vector(std::string_view) const
 template std::vector<std::int64_t> TensorView::to_vector(std::string_view) const;
 template std::vector<std::uint64_t> TensorView::to_vector(std::string_view) const;
 template std::vector<float> TensorView::to_vector(std::string_view) const;
-
-Safetensors Safetensors::open(const std::filesystem::path& path) {
-  // Non-blocking: opening a pipe must not wait for its writer.
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (file.get() < 0) throw io_error(path, "cannot open");
-  struct stat status {};
-  if (::fstat(file.get(), &status) != 0) throw io_error(path, "cannot stat");
-  if (!S_ISREG(status.st_mode)) {
-    throw Error(ErrorCode::kIo, path.string() + ": expected a regular file, found a " +
-                                    (S_ISDIR(status.st_mode) ? "directory" : "pipe or device"));
-  }
-  if (status.st_size == 0) {
-    throw Error(ErrorCode::kIo, path.string() + ": expected a safetensors file, found it empty");
-  }
-  const auto size = static_cast<std::size_t>(status.st_size);
-  void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
-  if (data == MAP_FAILED) throw io_error(path, "cannot map");
-  std::shared_ptr<const void> owner(data, [data, size](const void*) { ::munmap(data, size); });
-  return parse(std::move(owner), {static_cast<const std::byte*>(data), size}, path.string());
-}
 
 Safetensors Safetensors::parse(std::shared_ptr<const void> owner, std::span<const std::byte> bytes,
                                std::string name) {
@@ -462,32 +391,6 @@ std::vector<std::byte> serialize_safetensors(const Tensors& tensors, const Metad
     at = std::copy(tensor->second.bytes.begin(), tensor->second.bytes.end(), at);
   }
   return bytes;
-}
-
-void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
-    // A device or a pipe: nothing to protect, and a rename would put a file in its place.
-    const Descriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
-    if (file.get() < 0) throw io_error(path, "cannot open");
-    return write_all(file, bytes, path);
-  }
-  // A link stays a link, /dev/stdout too when it leads to a file.
-  std::error_code no_target;
-  std::filesystem::path target = std::filesystem::canonical(path, no_target);
-  if (no_target) target = path;
-  std::filesystem::path temporary;
-  const Descriptor file(create_beside(target, temporary));
-  if (file.get() < 0) throw io_error(path, "cannot create a file beside it");
-  try {
-    write_all(file, bytes, path);
-    // Without it, a crash of the machine may leave the new name with no content.
-    if (::fsync(file.get()) != 0) throw io_error(path, "cannot write");
-    if (::rename(temporary.c_str(), target.c_str()) != 0) throw io_error(path, "cannot replace");
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
-  }
 }
 
 }  // namespace intaglio

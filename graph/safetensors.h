@@ -13,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "graph/page_memory.h"
+
 namespace intaglio {
 
 /// Element types of the container. The integers are those of the runtime; floats occur in
@@ -66,14 +68,16 @@ std::string describe(const TensorView& tensor);
 /// printable ASCII; other bytes as \xNN.
 std::string printable(std::string_view text);
 
-/// A validated container. Keeps its bytes (a mapped file, or a caller's memory) alive. Every rule
-/// of the format holds: no holes or overlaps, each tensor's bytes are what its dtype and shape
-/// need.
+/// A validated container. Keeps its bytes (a file, mapped or read, or a caller's memory) alive.
+/// Every rule of the format holds: no holes or overlaps, each tensor's bytes are what its dtype and
+/// shape need.
 class Safetensors {
  public:
   /// Maps the file read-only; it must not shrink while it is in use. Throws Error(kIo) unless it is
   /// a regular file with content, and what parse() throws. Never waits for a pipe's writer.
   static Safetensors open(const std::filesystem::path& path);
+  /// Reads the file into memory of its own, with up to `threads` threads. Throws what open() does.
+  static Safetensors read(const std::filesystem::path& path, std::size_t threads);
   /// Validates `bytes`; `owner` keeps them alive; `name` stands in messages. Throws Error(kFormat),
   /// Error(kUnsupported) for a dtype not listed above, or Error(kLimit) for a rank above 64.
   static Safetensors parse(std::shared_ptr<const void> owner, std::span<const std::byte> bytes,
@@ -90,10 +94,13 @@ class Safetensors {
   std::span<const std::byte> bytes() const { return bytes_; }
   /// What keeps bytes() alive.
   const std::shared_ptr<const void>& owner() const { return owner_; }
+  /// What bytes() lie in after read(), else null.
+  const std::shared_ptr<PageMemory>& memory() const { return memory_; }
 
  private:
   std::string name_;
   std::shared_ptr<const void> owner_;
+  std::shared_ptr<PageMemory> memory_;
   std::span<const std::byte> bytes_;
   std::map<std::string, std::string> metadata_;
   std::map<std::string, TensorView> tensors_;

@@ -51,6 +51,8 @@ template <typename T>
 std::vector<T> execute(const Graph& graph, const Op& op, const void* a,
                        const std::uint8_t* b = nullptr, std::size_t image_stride = 0) {
   const auto step = make_step(graph, op, kernels::table_of(kernels::best_isa()));
+  const PageMemory packed(step->packed_bytes());
+  step->pack(packed.data());
   const auto& shape = graph.values[result_of(op)].shape;
   std::vector<T> dst(shape[0] * shape[1]);
   std::vector<std::byte> scratch(step->scratch_bytes());

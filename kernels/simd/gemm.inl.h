@@ -31,40 +31,42 @@ std::size_t gemm_packed_bytes(std::size_t n, std::size_t k) noexcept {
   return round_up(n, V::kLanes) * column_bytes<V>(k);
 }
 
-/// The dword of a group: `count` <= 4 weights, or `count` <= 2 widened ones.
+/// The dword of a group: 4 weights, or 2 widened ones.
 template <class V>
-inline std::uint32_t weight_group(const std::int8_t* w, std::size_t count) noexcept {
-  constexpr std::size_t kBits = 32 / kPackDepth<V>;
-  constexpr std::uint32_t kMask = V::kBytes ? 0xff : 0xffff;
-  std::uint32_t word = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    word |= (static_cast<std::uint32_t>(std::int32_t{w[i]}) & kMask) << (kBits * i);
+inline std::uint32_t weight_group(const std::int8_t* w) noexcept {
+  if constexpr (V::kBytes) {
+    std::uint32_t word;
+    std::memcpy(&word, w, sizeof word);
+    return word;
+  } else {
+    return static_cast<std::uint16_t>(w[0]) | static_cast<std::uint32_t>(w[1]) << 16;
   }
-  return word;
 }
 
 template <class V>
 void gemm_pack(const std::int8_t* weight, std::size_t n, std::size_t k,
                std::byte* packed) noexcept {
-  constexpr std::size_t kDepth = kPackDepth<V>;
-  const std::size_t whole = k / kDepth;
+  // Piece by piece of the rows through a buffer: their own addresses, often powers of two apart,
+  // would share a few sets of the cache.
+  constexpr std::size_t kPiece = 64;
+  alignas(64) std::int8_t pieces[kPanelColumns<V>][kPiece];
   for (std::size_t c0 = 0; c0 < n; c0 += kPanelColumns<V>) {
     const std::size_t exist = n - c0 < kPanelColumns<V> ? n - c0 : kPanelColumns<V>;
     const std::size_t width = round_up(exist, V::kLanes);
-    std::byte* panel = packed + c0 * column_bytes<V>(k);
-    for (std::size_t c = 0; c < width; ++c) {
-      std::byte* out = panel + c * 4;
-      const std::int8_t* row = weight + (c0 + c) * k;
-      const auto put = [&](std::uint32_t word) {
-        std::memcpy(out, &word, sizeof word);
-        out += width * 4;
-      };
-      if (c >= exist) {
-        for (std::size_t g = 0; g < column_bytes<V>(k) / 4; ++g) put(0);
-        continue;
+    std::byte* out = packed + c0 * column_bytes<V>(k);
+    std::memset(pieces, 0, sizeof pieces);  // of the columns that do not exist
+    for (std::size_t k0 = 0; k0 < k; k0 += kPiece) {
+      const std::size_t depth = k - k0 < kPiece ? k - k0 : kPiece;
+      for (std::size_t c = 0; c < exist; ++c) {
+        if (depth < kPiece) std::memset(pieces[c], 0, kPiece);
+        std::memcpy(pieces[c], weight + (c0 + c) * k + k0, depth);
       }
-      for (std::size_t g = 0; g < whole; ++g) put(weight_group<V>(row + g * kDepth, kDepth));
-      if (k % kDepth != 0) put(weight_group<V>(row + whole * kDepth, k % kDepth));
+      for (std::size_t i = 0; i < depth; i += kPackDepth<V>) {
+        for (std::size_t c = 0; c < width; ++c, out += 4) {
+          const std::uint32_t word = weight_group<V>(pieces[c] + i);
+          std::memcpy(out, &word, sizeof word);
+        }
+      }
     }
   }
 }
