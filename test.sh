@@ -15,8 +15,8 @@ for preset in "${presets[@]}"; do
   log=build/$preset.log
   targets=() tests=()
   if [ "$preset" = tsan ]; then  # what has threads
-    targets=(--target test_session intaglio-classify intaglio-convert)
-    tests=(-R 'test_session|test_programs')
+    targets=(--target test_session test_threads test_load intaglio-classify intaglio-convert)
+    tests=(-R 'test_session|test_threads|test_load|test_programs')
   fi
   { cmake --preset "$preset" && cmake --build --preset "$preset" "${targets[@]}"; } >"$log" 2>&1 ||
     { cat "$log" >&2; exit 1; }

@@ -46,7 +46,9 @@ struct Session::State {
       : model(std::move(session_model)),
         plan(model.impl_->plan),
         executor(session_executor),
-        threads(session_executor == nullptr ? 1 : session_executor->concurrency()),
+        threads(session_executor == nullptr
+                    ? 1
+                    : std::min(session_executor->concurrency(), kMaxThreads)),
         lane_bytes(plan.arena_bytes + plan.scratch_bytes),
         memory(
             static_cast<std::byte*>(::operator new(threads* lane_bytes + kAtLeastOne, kAlignment))),
@@ -56,7 +58,7 @@ struct Session::State {
       if (!led.exchange(true, std::memory_order_relaxed)) {
         lead(lane);
       } else {
-        help(lane);
+        help(lane, threads > 2 && lane % 2 == 0 ? kFront : kBack);
       }
     };
     share_images = [this](std::size_t lane) {
@@ -108,7 +110,7 @@ struct Session::State {
       } else {
         done.store(0, std::memory_order_relaxed);
         ticket.store(ticket_of(i), std::memory_order_release);
-        while (take_piece(lane)) {
+        while (take_piece(lane, kFront)) {
         }
         for (Wait wait; done.load(std::memory_order_acquire) != pieces;) wait();
       }
@@ -117,19 +119,21 @@ struct Session::State {
     ticket.store(kFinished, std::memory_order_release);
   }
 
-  void help(std::size_t lane) {
+  void help(std::size_t lane, std::uint64_t end) {
     Wait wait;
     while (ticket.load(std::memory_order_acquire) < kFinished) {
-      if (!take_piece(lane)) wait();
+      if (!take_piece(lane, end)) wait();
     }
   }
 
-  /// Takes and runs a piece of the current step, if there is one.
-  bool take_piece(std::size_t lane) {
+  /// Takes and runs a piece of the current step, if there is one. Pieces are taken from both ends:
+  /// two threads keep to their half of the rows from step to step, where their caches hold them.
+  bool take_piece(std::size_t lane, std::uint64_t end) {
     if (!has_piece(ticket.load(std::memory_order_acquire))) return false;
-    const std::uint64_t taken = ticket.fetch_add(1, std::memory_order_acq_rel);
+    const std::uint64_t taken = ticket.fetch_add(end, std::memory_order_acq_rel);
     if (!has_piece(taken)) return false;
-    run_piece(step_of(taken), taken & kPieceMask, lane);
+    const std::size_t step = step_of(taken);
+    run_piece(step, end == kFront ? front_of(taken) : pieces_of(step) - 1 - back_of(taken), lane);
     done.fetch_add(1, std::memory_order_release);
     return true;
   }
@@ -147,12 +151,14 @@ struct Session::State {
     return std::min(kPiecesPerThread * threads, plan.steps[step].step->units());
   }
 
-  // A ticket is a step, counted from 1, and its next piece. Late takers may count beyond the last
-  // piece; the number of threads keeps that far from the step's bits.
-  static std::uint64_t ticket_of(std::size_t step) { return (step + 1) << kPieceBits; }
-  static std::size_t step_of(std::uint64_t t) { return (t >> kPieceBits) - 1; }
+  // A ticket is a step, counted from 1, and how many of its pieces are taken from its back and from
+  // its front. Late takers count on beyond the last piece, once each: far from 2^16.
+  static std::uint64_t ticket_of(std::size_t step) { return (step + 1) << 32; }
+  static std::size_t step_of(std::uint64_t t) { return (t >> 32) - 1; }
+  static std::size_t back_of(std::uint64_t t) { return t >> 16 & 0xffff; }
+  static std::size_t front_of(std::uint64_t t) { return t & 0xffff; }
   bool has_piece(std::uint64_t t) const {
-    return t >> kPieceBits != 0 && t < kFinished && (t & kPieceMask) < pieces_of(step_of(t));
+    return t >> 32 != 0 && t < kFinished && front_of(t) + back_of(t) < pieces_of(step_of(t));
   }
 
   Operands operands_of(const PlannedStep& step, ImageView image, std::int32_t* image_logits,
@@ -171,9 +177,10 @@ struct Session::State {
 
   static constexpr std::size_t kAtLeastOne = 64;
   static constexpr std::size_t kPiecesPerThread = 4;
-  static constexpr int kPieceBits = 32;
-  static constexpr std::uint64_t kPieceMask = (std::uint64_t{1} << kPieceBits) - 1;
-  static constexpr std::uint64_t kFinished = ~kPieceMask;
+  static constexpr std::uint64_t kFront = 1;
+  static constexpr std::uint64_t kBack = std::uint64_t{1} << 16;
+  static constexpr std::uint64_t kFinished = std::uint64_t{0xffffffff} << 32;
+  static constexpr std::size_t kMaxThreads = 4096;  // what a ticket can count
 
   Model model;
   const Plan& plan;

@@ -193,8 +193,9 @@ struct Addition {
   kernels::ResidualParams params;
 };
 
-/// Units are blocks of rows within groups of columns; those of one group are neighbours, because
-/// they read the same weights.
+/// Units are blocks of rows times groups of columns. Of small weights, the groups of one block are
+/// neighbours: threads split the rows, and find those of the step before in their own caches. Of
+/// large ones, the blocks of one group are: threads split the weights.
 class LinearStep : public Step {
  public:
   LinearStep(const Graph& graph, const LinearOp& op, const Work& work, const KernelTable& table)
@@ -205,7 +206,9 @@ class LinearStep : public Step {
         rows_(work.rows),
         narrow_columns_(work.narrow_columns / kernels::kColumnStep * kernels::kColumnStep),
         narrow_rows_(work.narrow_rows),
-        blocks_((rows_.count() + kRowsPerBlock - 1) / kRowsPerBlock) {
+        blocks_((rows_.count() + kRowsPerBlock - 1) / kRowsPerBlock),
+        groups_((op.weight.shape()[0] + kernels::kColumnStep - 1) / kernels::kColumnStep),
+        split_rows_(packed_bytes_ <= kSmallWeights) {
     const Value& dst = graph.values[op.dst];
     params_ = {.n = op.weight.shape()[0],
                .k = op.weight.shape()[1],
@@ -226,31 +229,35 @@ class LinearStep : public Step {
     params_.packed = memory;
     weight_ = nullptr;
   }
-  std::size_t units() const noexcept override {
-    return (params_.n + kernels::kColumnStep - 1) / kernels::kColumnStep * blocks_;
-  }
+  std::size_t units() const noexcept override { return groups_ * blocks_; }
   void run(const Operands& o, std::size_t begin, std::size_t end,
            std::byte*) const noexcept override {
-    while (begin < end) {
-      const std::size_t group = begin / blocks_;
-      const std::size_t block = begin % blocks_;
-      // As many units as one call can do: whole groups of columns, or rows of one.
-      const std::size_t groups = block == 0 ? (end - begin) / blocks_ : 0;
+    const std::size_t inner = split_rows_ ? groups_ : blocks_;
+    while (begin < end) {  // as many units as one call can do: whole outer ones, or a part of one
+      const std::size_t outer = begin / inner;
+      const std::size_t first = begin % inner;
+      const std::size_t whole = first == 0 ? (end - begin) / inner : 0;
       const std::size_t stop =
-          groups != 0 ? begin + groups * blocks_ : std::min(end, (group + 1) * blocks_);
-      const std::size_t last_group = groups != 0 ? group + groups : group + 1;
-      const std::size_t last_block = groups != 0 ? blocks_ : block + (stop - begin);
-      multiply(
-          o,
-          {rows_.begin + block * kRowsPerBlock,
-           std::min(rows_.end, rows_.begin + last_block * kRowsPerBlock)},
-          {group * kernels::kColumnStep, std::min(params_.n, last_group * kernels::kColumnStep)});
+          whole != 0 ? begin + whole * inner : std::min(end, (outer + 1) * inner);
+      const Range outside = {outer, outer + std::max<std::size_t>(whole, 1)};
+      const Range inside = {first, whole != 0 ? inner : first + (stop - begin)};
+      const Range blocks = split_rows_ ? outside : inside;
+      const Range groups = split_rows_ ? inside : outside;
+      multiply(o,
+               {rows_.begin + blocks.begin * kRowsPerBlock,
+                std::min(rows_.end, rows_.begin + blocks.end * kRowsPerBlock)},
+               {groups.begin * kernels::kColumnStep,
+                std::min(params_.n, groups.end * kernels::kColumnStep)});
       begin = stop;
     }
   }
 
  private:
-  static constexpr std::size_t kRowsPerBlock = 24;  // whole tiles
+  struct Range {
+    std::size_t begin, end;
+  };
+  static constexpr std::size_t kRowsPerBlock = 24;                      // whole tiles
+  static constexpr std::size_t kSmallWeights = std::size_t{640} << 10;  // of a second-level cache
 
   void add_sums(const Graph& graph, const LinearOp& op) {
     const Value& residual = graph.values[*op.residual];
@@ -296,7 +303,8 @@ class LinearStep : public Step {
   Rows rows_;
   std::size_t narrow_columns_;
   Rows narrow_rows_;
-  std::size_t blocks_;
+  std::size_t blocks_, groups_;
+  bool split_rows_;
   std::size_t residual_bytes_ = 1;
   kernels::GeluParams gelu_;
   std::optional<Addition> addition_;

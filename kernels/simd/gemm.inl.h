@@ -85,14 +85,23 @@ struct ColumnGroup {
   void set_factors(const GemmParams& params, std::size_t first) noexcept {
     lift = lift_of(params, first);
     rescale = make_rescale(params.shift + lift, params.zero_point, params.output);
+    const std::int32_t* multiplier = params.multiplier + first;
+    const std::int64_t* bias = params.bias + first;
     std::int32_t multipliers[kColumnStep] = {};
     std::int64_t biases[kColumnStep] = {};
-    for (std::size_t c = 0; c < columns; ++c) {
-      multipliers[c] = params.multiplier[first + c];
-      biases[c] = params.bias[first + c] * (std::int64_t{1} << lift);
+    if (columns < kColumnStep) {
+      for (std::size_t c = 0; c < columns; ++c) {
+        multipliers[c] = multiplier[c];
+        biases[c] = bias[c];
+      }
+      multiplier = multipliers;
+      bias = biases;
     }
     for (std::size_t v = 0; v < kColumnStep / V::kLanes; ++v) {
-      factors[v] = load_factors<V>(multipliers + v * V::kLanes, biases + v * V::kLanes);
+      ColumnFactors<V> f = load_factors<V>(multiplier + v * V::kLanes, bias + v * V::kLanes);
+      f.bias_even = V::sll64(f.bias_even, lift);
+      f.bias_odd = V::sll64(f.bias_odd, lift);
+      factors[v] = f;
     }
   }
 
