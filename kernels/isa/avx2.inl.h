@@ -239,25 +239,10 @@ struct Avx2 {
   }
 
   // Operands of attention.
-  /// s16 holds keys less their own zero point.
-  INTAGLIO_OP std::int32_t score_center(std::int32_t zero_point) noexcept { return zero_point; }
   /// 16 channels of a key, less `center`.
   INTAGLIO_OP I load_keys(const std::uint8_t* p, std::size_t n, std::int32_t center) noexcept {
     return _mm256_sub_epi16(_mm256_cvtepu8_epi16(load_half(p, n)),
                             set1_16(static_cast<std::int16_t>(center)));
-  }
-  /// sums + the elements of each dword.
-  INTAGLIO_OP I add_key_sums(I sums, I keys) noexcept { return dot_s16(sums, keys, set1_16(1)); }
-  /// zero - v of two tokens, a dword a column.
-  INTAGLIO_OP void pack_values(const std::uint8_t* v, std::size_t stride, std::size_t tokens,
-                               std::size_t columns, std::int32_t zero_point,
-                               std::byte* out) noexcept {
-    const I zeros = set1_32(zero_point);
-    for (std::size_t c = 0; c < columns; c += kLanes) {
-      const I even = sub32(zeros, load_u8(v + c, columns - c));
-      const I odd = tokens > 1 ? sub32(zeros, load_u8(v + stride + c, columns - c)) : zero();
-      store(out + c * 4, pair_words(even, odd));
-    }
   }
   /// Dwords [row][lane] -> [lane][row].
   INTAGLIO_OP void transpose(I (&x)[8]) noexcept {

@@ -242,26 +242,11 @@ struct Avx512 {
   INTAGLIO_OP void widen_u8_s16(const std::uint8_t* p, std::int16_t* dst) noexcept {
     store(dst, _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
   }
-  /// s16 holds keys less their own zero point.
-  INTAGLIO_OP std::int32_t score_center(std::int32_t zero_point) noexcept { return zero_point; }
   /// 32 channels of a key, less `center`.
   INTAGLIO_OP I load_keys(const std::uint8_t* p, std::size_t n, std::int32_t center) noexcept {
     const auto mask = static_cast<__mmask32>(first(n < 32 ? n : 32));
     return _mm512_sub_epi16(_mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(mask, p)),
                             set1_16(static_cast<std::int16_t>(center)));
-  }
-  /// sums + the elements of each dword.
-  INTAGLIO_OP I add_key_sums(I sums, I keys) noexcept { return dot_s16(sums, keys, set1_16(1)); }
-  /// zero - v of two tokens, a dword a column.
-  INTAGLIO_OP void pack_values(const std::uint8_t* v, std::size_t stride, std::size_t tokens,
-                               std::size_t columns, std::int32_t zero_point,
-                               std::byte* out) noexcept {
-    const I zeros = set1_32(zero_point);
-    for (std::size_t c = 0; c < columns; c += kLanes) {
-      const I even = sub32(zeros, load_u8(v + c, columns - c));
-      const I odd = tokens > 1 ? sub32(zeros, load_u8(v + stride + c, columns - c)) : zero();
-      store(out + c * 4, pair_words(even, odd));
-    }
   }
   /// Dwords [row][lane] -> [lane][row].
   INTAGLIO_OP void transpose(I (&x)[16]) noexcept {
@@ -315,7 +300,7 @@ struct Avx512Vnni : Avx512 {
   /// v - 128 of four tokens, a dword a column. Unpacking works within 128 bits; the permutation
   /// before it puts the columns in order behind it.
   INTAGLIO_OP void pack_values(const std::uint8_t* v, std::size_t stride, std::size_t tokens,
-                               std::size_t columns, std::int32_t, std::byte* out) noexcept {
+                               std::size_t columns, std::byte* out) noexcept {
     const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     I row[4];
     for (std::size_t t = 0; t < 4; ++t) {

@@ -13,15 +13,13 @@ struct AvxVnni : Avx2 {
 
   INTAGLIO_OP I dot_u8s8(I acc, I a, I b) noexcept { return _mm256_dpbusd_avx_epi32(acc, a, b); }
   INTAGLIO_OP I dot_s16(I acc, I a, I b) noexcept { return _mm256_dpwssd_avx_epi32(acc, a, b); }
-  INTAGLIO_OP std::int32_t score_center(std::int32_t) noexcept { return 128; }
   /// 32 channels of a key.
   INTAGLIO_OP I load_keys(const std::uint8_t* p, std::size_t n, std::int32_t) noexcept {
     return _mm256_xor_si256(load_bytes(p, n), set1_8(0x80));
   }
-  INTAGLIO_OP I add_key_sums(I sums, I keys) noexcept { return dot_u8s8(sums, set1_8(1), keys); }
   /// v - 128 of four tokens, a dword a column.
   INTAGLIO_OP void pack_values(const std::uint8_t* v, std::size_t stride, std::size_t tokens,
-                               std::size_t columns, std::int32_t, std::byte* out) noexcept {
+                               std::size_t columns, std::byte* out) noexcept {
     __m128i row[4];
     for (std::size_t t = 0; t < 4; ++t) {
       row[t] = t < tokens ? _mm_xor_si128(load_half(v + t * stride, columns),

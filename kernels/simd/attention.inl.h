@@ -1,7 +1,7 @@
 // One head of attention, tile by tile of rows: scores, softmax, P v. Keys and values are laid out
 // once per call; nothing larger than a tile's rows of scores and weights is stored.
 //
-// Scores. With b = k - c, c = V::score_center(z) the number that makes k fit the right operand
+// Scores. With b = k - c, c = key_center(z) the number that makes k fit the right operand
 // (128 for s8, z itself for s16):
 //   sum (q - z)(k - z) = sum q b + (c - z) sum q - z sum (k - z)
 // The second term is a row's, the third a column's; both are where the sums start. |sum q b| <=
@@ -75,6 +75,36 @@ constexpr std::size_t panel_vectors(std::size_t columns, std::size_t first) noex
   return left >= kPanelColumns<V> ? V::kTileVectors : round_up(left, V::kLanes) / V::kLanes;
 }
 
+/// What is taken off keys to make them right operands.
+template <class V>
+constexpr std::int32_t key_center(std::int32_t zero_point) noexcept {
+  return V::kBytes ? 128 : zero_point;
+}
+
+/// sums + the elements of each dword of keys.
+template <class V>
+[[gnu::always_inline]] inline typename V::I add_key_sums(typename V::I sums,
+                                                         typename V::I keys) noexcept {
+  if constexpr (V::kBytes) {
+    return V::dot_u8s8(sums, V::set1_8(1), keys);
+  } else {
+    return V::dot_s16(sums, keys, V::set1_16(1));
+  }
+}
+
+/// z - v of two tokens, a dword a column; the second may be missing.
+template <class V>
+inline void pack_value_pair(const std::uint8_t* v, std::size_t stride, std::size_t tokens,
+                            std::size_t columns, std::int32_t zero, std::byte* out) noexcept {
+  const auto zeros = V::set1_32(zero);
+  for (std::size_t c = 0; c < columns; c += V::kLanes) {
+    const auto even = V::sub32(zeros, V::load_u8(v + c, columns - c));
+    const auto odd =
+        tokens > 1 ? V::sub32(zeros, V::load_u8(v + stride + c, columns - c)) : V::zero();
+    V::store(out + c * 4, V::pair_words(even, odd));
+  }
+}
+
 /// Keys as panels, a token a column, and the columns' terms: -z sum (k - z).
 template <class V>
 void pack_keys(const AttentionParams& p, const AttentionLayout& l, const std::uint8_t* k,
@@ -82,7 +112,7 @@ void pack_keys(const AttentionParams& p, const AttentionLayout& l, const std::ui
   using I = typename V::I;
   constexpr std::size_t kChannels = V::kLanes * kPackDepth<V>;  // of a vector of dwords
   const std::int32_t zero = p.scores.zero_src;
-  const std::int32_t center = V::score_center(zero);
+  const std::int32_t center = key_center<V>(zero);
   auto* terms = reinterpret_cast<std::int32_t*>(scratch + l.column_terms);
   const auto constant = static_cast<std::int32_t>(l.key_groups * kPackDepth<V>) * center -
                         static_cast<std::int32_t>(p.head_dim) * zero;
@@ -102,7 +132,7 @@ void pack_keys(const AttentionParams& p, const AttentionLayout& l, const std::ui
       const std::size_t left = l.key_groups - group;
       for (std::size_t g = 0; g < (left < V::kLanes ? left : V::kLanes); ++g) {
         V::store(out + (group + g) * width * sizeof(I), rows[g]);
-        sums = V::add_key_sums(sums, rows[g]);
+        sums = add_key_sums<V>(sums, rows[g]);
       }
     }
     const auto total = V::add32(sums, V::set1_32(constant));
@@ -119,8 +149,12 @@ void pack_values(const AttentionParams& p, const std::uint8_t* v, std::byte* out
     const std::size_t columns = left < kPanelColumns<V> ? left : kPanelColumns<V>;
     for (std::size_t t = 0; t < p.tokens; t += kDepth) {
       const std::size_t tokens = p.tokens - t < kDepth ? p.tokens - t : kDepth;
-      V::pack_values(v + t * p.src_stride + c, p.src_stride, tokens, columns, p.attend.zero_src,
-                     out);
+      const std::uint8_t* at = v + t * p.src_stride + c;
+      if constexpr (V::kBytes) {
+        V::pack_values(at, p.src_stride, tokens, columns, out);
+      } else {
+        pack_value_pair<V>(at, p.src_stride, tokens, columns, p.attend.zero_src, out);
+      }
       out += round_up(columns, V::kLanes) * 4;
     }
   }
@@ -318,7 +352,7 @@ class AttentionTile {
   /// Scores, then codes.
   void make_map(const std::uint8_t* q, std::size_t rows) noexcept {
     TileRows tile;
-    const std::int32_t factor = V::score_center(p_.scores.zero_src) - p_.scores.zero_src;
+    const std::int32_t factor = key_center<V>(p_.scores.zero_src) - p_.scores.zero_src;
     for (std::size_t r = 0; r < kTileRows; ++r) {
       const std::uint8_t* row = q + (r < rows ? r : 0) * p_.src_stride;
       tile.term[r] = factor == 0 ? 0 : factor * V::sum_u8(row, p_.head_dim);
