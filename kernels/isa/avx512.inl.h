@@ -138,9 +138,6 @@ struct Avx512 {
   INTAGLIO_OP I add_if_reaches_u8(I sums, I x, I limit, I amount) noexcept {
     return _mm512_mask_add_epi8(sums, _mm512_cmpge_epu8_mask(x, limit), sums, amount);
   }
-  INTAGLIO_OP I keep_if_less(I x, I a, I b) noexcept {
-    return _mm512_maskz_mov_epi32(_mm512_cmplt_epi32_mask(a, b), x);
-  }
   INTAGLIO_OP I keep_first(I x, std::size_t n) noexcept {
     return _mm512_maskz_mov_epi32(first16(n), x);
   }
@@ -286,9 +283,6 @@ struct Avx512Vnni : Avx512 {
   }
   INTAGLIO_OP I dot_s16(I acc, I a, I b) noexcept {
     return _mm512_dpwssd_epi32(acc, a, b);
-  }
-  INTAGLIO_OP std::int32_t score_center(std::int32_t) noexcept {
-    return 128;
   }
   /// 64 channels of a key.
   INTAGLIO_OP I load_keys(const std::uint8_t* p, std::size_t n, std::int32_t) noexcept {

@@ -116,9 +116,5 @@ inline void store_codes(CodeType output, std::byte* dst, typename V::I codes,
   }
 }
 
-inline std::size_t output_bytes(CodeType output) noexcept {
-  return output == CodeType::kU8 ? 1 : output == CodeType::kS16 ? 2 : 4;
-}
-
 }  // namespace
 }  // namespace intaglio::kernels
