@@ -44,8 +44,13 @@ std::uint8_t requantize_u8(std::int32_t acc, std::int32_t multiplier, int shift,
   return static_cast<std::uint8_t>(clamp_to(scaled + zero_point, 0, 255));
 }
 
+// Looked up: clang makes vectors of variable shifts out of floating-point conversions.
+constexpr std::int32_t kPowers[16] = {1,       1 << 1,  1 << 2,  1 << 3, 1 << 4,  1 << 5,
+                                      1 << 6,  1 << 7,  1 << 8,  1 << 9, 1 << 10, 1 << 11,
+                                      1 << 12, 1 << 13, 1 << 14, 1 << 15};
+
 std::int32_t weight_of(const SoftmaxParams& params, std::uint8_t code) noexcept {
-  return code < params.zero_code && code <= params.unit_bits ? 1 << (params.unit_bits - code) : 0;
+  return code < params.zero_code && code <= params.unit_bits ? kPowers[params.unit_bits - code] : 0;
 }
 
 /// The factor of a row-relative row whose weights sum to `weights`.
