@@ -218,15 +218,13 @@ template <class V, std::size_t kVectors>
     return;
   }
   const I zero = V::set1_16(static_cast<std::int16_t>(r.rescale.zero_point));
-  const int shift = r.rescale.shift;
+  const auto beyond_32 = V::count(r.rescale.shift - 32);
   unroll<kTileRows>([&](auto i) INTAGLIO_INLINE {
-    const I multiplier = V::set1_32(r.multiplier[i]);
+    const ColumnFactors<V> factors = uniform_factors<V>(r.multiplier[i], r.half);
     I row[V::kTileVectors];
     unroll<V::kTileVectors>([&](auto v) INTAGLIO_INLINE {
       if constexpr (v < kVectors) {
-        const I even = V::add64(V::mul_even(acc[i][v], multiplier), r.half);
-        const I odd = V::add64(V::mul_even(V::odd(acc[i][v]), multiplier), r.half);
-        row[v] = V::sra32(V::merge_high(even, odd), shift - 32);
+        row[v] = scale_high<V>(acc[i][v], factors, beyond_32);
       } else {
         row[v] = V::zero();
       }

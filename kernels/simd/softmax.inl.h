@@ -195,10 +195,11 @@ inline std::uint64_t sum_of(const std::uint64_t* e, const std::uint8_t* scores,
   return even + odd;
 }
 
-/// The same by byte planes. Four vectors at a time fill a dword at most to 2^28.
+/// The same by byte planes. Four vectors at a time fill a dword at most to 2^28. The bytes behind
+/// the tokens are summed as tokens of score 0, and taken off again.
 template <class V>
 inline std::uint64_t sum_planes(const SoftmaxTable& t, const std::uint8_t* row, std::size_t vectors,
-                                std::uint8_t maximum) noexcept {
+                                std::size_t tokens, std::uint8_t maximum) noexcept {
   constexpr std::size_t kTogether = 4;
   const auto from = V::set1_8(maximum);
   const auto ones = V::set1_8(1);
@@ -227,7 +228,7 @@ inline std::uint64_t sum_planes(const SoftmaxTable& t, const std::uint8_t* row, 
       total = V::add64(total, V::sll64(wide, 24 * static_cast<int>(g)));
     }
   }
-  const std::size_t padding = vectors * kVectorBytes<V>;
+  const std::size_t padding = vectors * kVectorBytes<V> - tokens;
   return static_cast<std::uint64_t>(V::sum_s64(total)) - padding * t.reversed[255 - maximum];
 }
 
@@ -263,7 +264,7 @@ inline void map_row(const SoftmaxTable& t, std::uint8_t maximum, std::uint8_t* r
   for (std::size_t j = 0; j < tokens; ++j) row[j] = map[row[j]];
 }
 
-/// map[row maximum - score] of vector `i`; maps in place first where it must.
+/// map[row maximum - score] of vector `i`; where map_row() was needed, it has been done.
 template <class V>
 [[gnu::always_inline]] inline typename V::I mapped(const SoftmaxTable& t, std::uint8_t maximum,
                                                    const std::uint8_t* row,
@@ -291,9 +292,7 @@ inline void make_codes(const SoftmaxParams& params, const SoftmaxTable& t, const
     maximum[r] = row_maximum<V>(row, s.vectors);
     if (!log_int) continue;
     if constexpr (V::kByteTables) {
-      // Bytes behind the tokens count as tokens of score 0.
-      sum[r] =
-          sum_planes<V>(t, row, s.vectors, maximum[r]) + s.tokens * t.reversed[255 - maximum[r]];
+      sum[r] = sum_planes<V>(t, row, s.vectors, s.tokens, maximum[r]);
     } else {
       sum[r] = sum_of(t.reversed + (255 - maximum[r]), row, s.tokens);
     }
