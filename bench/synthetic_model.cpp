@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "converters/lower_vit.h"
+#include "converters/fqvit_import.h"
+#include "converters/lower_network.h"
 #include "graph/error.h"
 
 namespace intaglio {
@@ -68,8 +69,10 @@ class Maker {
 
   /// The result has about the rms of the input; onto the stream, channels are 2^exponent larger.
   /// Each row has an outlier, as trained ones do: it makes the row's scale.
-  FloatLinear linear(std::size_t n, std::size_t k, bool onto_stream = false) {
-    FloatLinear layer{n, k, std::vector<float>(n * k), std::vector<float>(n), {}};
+  FloatLinear linear(const std::string& name, std::size_t n, std::size_t k,
+                     bool onto_stream = false) {
+    FloatLinear layer{n, k, std::vector<float>(n * k), std::vector<float>(n)};
+    std::vector<float>& scale = calibration.weights[name].scale;
     const float deviation = 1 / std::sqrt(static_cast<float>(k) + kOutlier * kOutlier);
     for (std::size_t j = 0; j < n; ++j) {
       const std::span<float> row(layer.weight.data() + j * k, k);
@@ -78,7 +81,7 @@ class Maker {
       const float largest = kOutlier * real(0.75F, 1.25F) * size * deviation;
       row[next() % k] = largest;
       layer.bias[j] = size * real(-0.2F, 0.2F);
-      layer.weight_scale.push_back(largest / 127.5F);
+      scale.push_back(largest / 127.5F);
     }
     return layer;
   }
@@ -94,33 +97,45 @@ class Maker {
   }
 
   /// Three standard deviations to both sides of a zero point near the middle.
-  UniformGrid grid(float rms) {
-    return {6 * rms / 255, 120 + static_cast<std::int32_t>(next() % 16)};
-  }
-  PtfGrid stream(float rms) {
-    const UniformGrid finest = grid(rms);
-    return {finest.scale, exponents_, finest.zero_point};
+  Grid grid(float rms) { return {6 * rms / 255, 120 + static_cast<std::int32_t>(next() % 16), {}}; }
+  Grid stream(float rms) {
+    Grid grid = this->grid(rms);
+    grid.exponents = exponents_;
+    return grid;
   }
   float stream_rms() const { return stream_rms_; }
 
-  CalibratedBlock block(std::size_t index, std::size_t tokens, float stream_in) {
+  /// Returns the rms of the finest channels of its result.
+  float block(const std::string& name, std::size_t index, std::size_t tokens, float stream_in) {
     // Of standard-normal scores the softmax averages about tokens / e of the values. What the
     // tokens have in common remains, and attention makes it more from block to block.
     const float common = std::min(0.7F, 0.25F + 0.12F * static_cast<float>(index));
     const float attended = std::hypot(std::sqrt(2.72F / static_cast<float>(tokens)), common);
     constexpr float kGelu = 0.65F;  // of a standard-normal input
-    CalibratedBlock b;
+    const float stream_out = std::hypot(stream_in, attended, kGelu);
+    VitBlock b;
     b.norm1 = norm(), b.norm2 = norm();
-    b.qkv = linear(3 * dim_, dim_), b.proj = linear(dim_, dim_, true);
-    b.fc1 = linear(4 * dim_, dim_), b.fc2 = linear(dim_, 4 * dim_, true);
-    b.norm1_grid = grid(kNormReach * kNorm), b.qkv_grid = grid(kNorm), b.score_grid = grid(kNorm);
-    b.attend_grid = grid(attended), b.proj_grid = grid(stream_rms_ * attended);
-    b.attention_stream = stream(std::hypot(stream_in, attended));
-    b.norm2_grid = grid(kNormReach * kNorm), b.gelu_grid = {3.4F / 255, 13};
-    b.fc2_grid = grid(stream_rms_ * kGelu);
-    b.mlp_stream = stream(std::hypot(stream_in, attended, kGelu));
-    return b;
+    b.qkv = linear(name + "attn.qkv", 3 * dim_, dim_);
+    b.proj = linear(name + "attn.proj", dim_, dim_, true);
+    b.fc1 = linear(name + "mlp.fc1", 4 * dim_, dim_);
+    b.fc2 = linear(name + "mlp.fc2", dim_, 4 * dim_, true);
+    auto& grids = calibration.grids;
+    grids[name + "qact1"] = grid(kNormReach * kNorm);
+    grids[name + "attn.qact1"] = grid(kNorm);
+    grids[name + "attn.qact_attn1"] = grid(kNorm);
+    grids[name + "attn.qact2"] = grid(attended);
+    grids[name + "attn.qact3"] = grid(stream_rms_ * attended);
+    grids[name + "qact2"] = stream(std::hypot(stream_in, attended));
+    grids[name + "qact3"] = grid(kNormReach * kNorm);
+    grids[name + "mlp.qact1"] = {3.4F / 255, 13, {}};
+    grids[name + "mlp.qact2"] = grid(stream_rms_ * kGelu);
+    grids[name + "qact4"] = stream(stream_out);
+    vit.blocks.push_back(std::move(b));
+    return stream_out;
   }
+
+  Vit vit;
+  Calibration calibration;
 
  private:
   /// SplitMix64.
@@ -140,29 +155,30 @@ class Maker {
 CalibratedVit synthetic_vit(const Architecture& architecture, std::size_t image_size) {
   const std::size_t dim = architecture.dim;
   Maker maker(dim);
-  CalibratedVit vit;
+  Vit& vit = maker.vit;
+  auto& grids = maker.calibration.grids;
   vit.image_size = image_size, vit.patch = architecture.patch, vit.dim = dim;
   vit.heads = architecture.heads, vit.classes = architecture.classes;
   const std::size_t tokens = 1 + vit.patches();
   // Normalized pixels of equally likely values: rms 1.26 with ImageNet's deviations, 0.58 with 0.5.
   const float pixels = architecture.input_quantizer ? 1.26F : 0.58F;
-  if (architecture.input_quantizer) vit.input_grid = UniformGrid{4.76F / 255, 114};
-  vit.patch_embed = maker.linear(dim, 3 * architecture.patch * architecture.patch, true);
-  vit.patch_grid = vit.embed_grid = maker.grid(maker.stream_rms() * pixels);
+  if (architecture.input_quantizer) grids["qact_input"] = {4.76F / 255, 114, {}};
+  vit.patch_embed =
+      maker.linear("patch_embed.proj", dim, 3 * architecture.patch * architecture.patch, true);
+  grids["patch_embed.qact"] = grids[kTokenGrid] = maker.grid(maker.stream_rms() * pixels);
   constexpr float kPosition = 0.5F;
-  vit.position_grid = maker.grid(kPosition);
-  vit.class_token.resize(dim), vit.position.resize(tokens * dim);
-  maker.fill(vit.class_token, pixels);
+  grids[kPositionGrid] = maker.grid(kPosition);
+  vit.tokens.resize(dim), vit.position.resize(tokens * dim);
+  maker.fill(vit.tokens, pixels);
   maker.fill(vit.position, kPosition);
   float stream = std::hypot(pixels, kPosition);
-  vit.embed_stream = maker.stream(stream);
+  grids["qact1"] = maker.stream(stream);
   for (std::size_t i = 0; i < architecture.depth; ++i) {
-    vit.blocks.push_back(maker.block(i, tokens, stream));
-    stream = vit.blocks.back().mlp_stream.scale * 255 / 6;
+    stream = maker.block("blocks." + std::to_string(i) + ".", i, tokens, stream);
   }
   vit.norm = maker.norm();
-  vit.norm_grid = maker.grid(kNormReach * kNorm);
-  vit.head = maker.linear(architecture.classes, dim);
+  grids["qact2"] = maker.grid(kNormReach * kNorm);
+  vit.head = maker.linear("head", architecture.classes, dim);
 
   Preprocessing& p = vit.preprocessing;
   p.height = p.width = static_cast<int>(image_size);
@@ -170,7 +186,7 @@ CalibratedVit synthetic_vit(const Architecture& architecture, std::size_t image_
   p.mean = p.std = {0.5, 0.5, 0.5};
   if (architecture.input_quantizer) p.mean = {0.485, 0.456, 0.406}, p.std = {0.229, 0.224, 0.225};
   vit.provenance = {{"arch", architecture.name}, {"parameters", "pseudo-random"}};
-  return vit;
+  return {std::move(vit), std::move(maker.calibration)};
 }
 
 }  // namespace
@@ -197,7 +213,8 @@ Graph synthetic_model(const Architecture& architecture, std::size_t image_size) 
         std::string(architecture.name) + ": the image size must be a multiple of the patch, " +
             std::to_string(architecture.patch) + " pixels, not " + std::to_string(image_size));
   }
-  return lower_vit(synthetic_vit(architecture, image_size), {});
+  CalibratedVit made = synthetic_vit(architecture, image_size);
+  return lower(network_of(std::move(made.vit)), made.calibration, {});
 }
 
 }  // namespace intaglio

@@ -5,7 +5,7 @@
 #include <iostream>
 
 #include "converters/fqvit_import.h"
-#include "converters/lower_vit.h"
+#include "converters/lower_network.h"
 #include "engine/program.h"
 #include "graph/error.h"
 #include "graph/model_file.h"
@@ -45,11 +45,12 @@ struct ImportArguments {
 
 int run_import(const ImportArguments& arguments) {
   const Safetensors checkpoint = Safetensors::open(arguments.checkpoint);
-  const CalibratedVit vit = import_fqvit(checkpoint);
+  CalibratedVit imported = import_fqvit(checkpoint);
+  const Vit& vit = imported.vit;
   std::vector<std::string> labels;
   if (!arguments.labels.empty()) labels = read_labels(arguments.labels, vit.classes);
-  const Graph graph =
-      lower_vit(vit, std::move(labels), {.zero_code = arguments.attention_codes - 1});
+  imported.calibration.zero_code = arguments.attention_codes - 1;
+  const Graph graph = lower(network_of(vit), imported.calibration, std::move(labels));
   save_model_file(graph, arguments.model);
   std::size_t bytes = 0;
   for (const Op& op : graph.ops) bytes += constant_bytes(op);

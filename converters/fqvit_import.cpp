@@ -71,18 +71,18 @@ class Reader {
       fail("tensor '" + name + "': " + std::to_string(z) + " is not in [0, 255]");
     return z;
   }
-  UniformGrid uniform(const std::string& module) {
-    return {scales(module, {})[0], zero_point(module)};
+  Grid uniform(const std::string& module) {
+    return {scales(module, {})[0], zero_point(module), {}};
   }
-  PtfGrid ptf(const std::string& module, std::size_t dim) {
+  Grid ptf(const std::string& module, std::size_t dim) {
     // A checkpoint calibrated without PTF has one scale for all channels.
     const TensorView* stored = file_.find(module + ".quantizer.scale");
     const bool one_scale = stored != nullptr && stored->shape.empty();
     const std::vector<float> all = scales(module, one_scale ? Shape{} : Shape{dim});
-    PtfGrid grid{*std::min_element(all.begin(), all.end()), std::vector<std::uint8_t>(dim, 0),
-                 zero_point(module)};
+    Grid grid{*std::min_element(all.begin(), all.end()), zero_point(module),
+              std::vector<std::uint8_t>(dim, 0)};
     for (std::size_t c = 0; c < all.size(); ++c) {
-      const double exponent = std::log2(double{all[c]} / grid.scale);
+      const double exponent = std::log2(all[c] / grid.scale);
       const double rounded = std::nearbyint(exponent);
       if (std::abs(exponent - rounded) > 1e-3 || rounded > 7) {
         fail("tensor '" + module + ".quantizer.scale': channel " + std::to_string(c) +
@@ -100,8 +100,13 @@ class Reader {
     const std::size_t n = shape[0];
     const std::size_t k =
         std::accumulate(shape.begin() + 1, shape.end(), std::size_t{1}, std::multiplies<>());
-    FloatLinear layer{n, k, floats(module + ".weight", shape), {}, scales(module, {n})};
+    FloatLinear layer{n, k, floats(module + ".weight", shape), {}};
     if (has_bias) layer.bias = floats(module + ".bias", {n});
+    return layer;
+  }
+  /// Scales of a layer's weight, one per output channel.
+  std::vector<float> weight_scales(const std::string& module, std::size_t n) {
+    std::vector<float> all = scales(module, {n});
     const std::string zeros = module + ".quantizer.zero_point";
     const TensorView& view = tensor(zeros);
     if (view.dtype != DType::kS32 || view.shape != Shape{n}) {
@@ -112,7 +117,7 @@ class Reader {
     if (std::any_of(values.begin(), values.end(), [](std::int32_t z) { return z != 0; })) {
       fail("tensor '" + zeros + "': weights must be symmetric, but a zero point is not 0");
     }
-    return layer;
+    return all;
   }
   const std::string* metadata(const std::string& key) const {
     const auto it = file_.metadata().find(key);
@@ -199,7 +204,7 @@ nlohmann::json read_config(const Reader& reader) {
 }
 
 /// The shape of the network, from tensors first.
-void read_sizes(Reader& reader, CalibratedVit& vit) {
+void read_sizes(Reader& reader, Vit& vit) {
   if (reader.has_any("dist_token") || reader.has_any("head_dist.")) {
     reader.unsupported("distilled models (with a 'dist_token') are not supported");
   }
@@ -229,7 +234,7 @@ void read_sizes(Reader& reader, CalibratedVit& vit) {
   vit.classes = head[0];
 }
 
-void read_preprocessing(const Reader& reader, CalibratedVit& vit) {
+void read_preprocessing(const Reader& reader, Vit& vit) {
   Preprocessing& p = vit.preprocessing;
   p.mean = triple(reader, "mean");
   p.std = triple(reader, "std");
@@ -254,7 +259,7 @@ void read_preprocessing(const Reader& reader, CalibratedVit& vit) {
                                                                : Interpolation::kBicubic;
 }
 
-void read_metadata(const Reader& reader, const nlohmann::json& config, CalibratedVit& vit) {
+void read_metadata(const Reader& reader, const nlohmann::json& config, Vit& vit) {
   if (const std::string* lis = reader.metadata("lis"); lis != nullptr && *lis == "False") {
     reader.unsupported(
         "the checkpoint was calibrated without Log-Int-Softmax, which this engine needs");
@@ -277,84 +282,88 @@ void read_metadata(const Reader& reader, const nlohmann::json& config, Calibrate
   read_preprocessing(reader, vit);
 }
 
-/// Conv weight [n, 3, p, p] as a linear layer over (y, x, channel): runs that lie side by side in
-/// an image stay together.
-FloatLinear patch_embedding(Reader& reader, std::size_t dim, std::size_t patch) {
-  FloatLinear layer = reader.linear("patch_embed.proj", {dim, 3, patch, patch});
-  const std::vector<float> conv = std::move(layer.weight);
-  layer.weight.resize(conv.size());
-  const std::size_t area = patch * patch;
-  for (std::size_t n = 0; n < dim; ++n) {
-    for (std::size_t c = 0; c < 3; ++c) {
-      for (std::size_t yx = 0; yx < area; ++yx) {
-        layer.weight[(n * area + yx) * 3 + c] = conv[(n * 3 + c) * area + yx];
-      }
-    }
-  }
-  return layer;
-}
+/// Reads layers together with the grids at their results.
+class Importer {
+ public:
+  explicit Importer(const Safetensors& checkpoint) : reader_(checkpoint) {}
 
-CalibratedBlock read_block(Reader& reader, const std::string& name, std::size_t dim,
-                           bool qkv_bias) {
-  const std::size_t hidden = [&] {
-    const Shape& shape = reader.tensor(name + "mlp.fc1.weight").shape;
-    return shape.empty() ? 0 : shape[0];
-  }();
-  CalibratedBlock b;
-  b.norm1 = reader.norm(name + "norm1", dim);
-  b.norm1_grid = reader.uniform(name + "qact1");
-  b.qkv = reader.linear(name + "attn.qkv", {3 * dim, dim}, qkv_bias);
-  b.qkv_grid = reader.uniform(name + "attn.qact1");
-  b.score_grid = reader.uniform(name + "attn.qact_attn1");
-  b.attend_grid = reader.uniform(name + "attn.qact2");
-  b.proj = reader.linear(name + "attn.proj", {dim, dim});
-  b.proj_grid = reader.uniform(name + "attn.qact3");
-  b.attention_stream = reader.ptf(name + "qact2", dim);
-  b.norm2 = reader.norm(name + "norm2", dim);
-  b.norm2_grid = reader.uniform(name + "qact3");
-  b.fc1 = reader.linear(name + "mlp.fc1", {hidden, dim});
-  b.gelu_grid = reader.uniform(name + "mlp.qact1");
-  b.fc2 = reader.linear(name + "mlp.fc2", {dim, hidden});
-  b.fc2_grid = reader.uniform(name + "mlp.qact2");
-  b.mlp_stream = reader.ptf(name + "qact4", dim);
-  return b;
-}
+  CalibratedVit run() {
+    require_format(reader_);
+    read_sizes(reader_, vit_);
+    const nlohmann::json config = read_config(reader_);
+    read_metadata(reader_, config, vit_);
+    if (flag(reader_, config, "input_quant", reader_.has_any("qact_input."))) uniform("qact_input");
+    embedding();
+    const bool qkv_bias = flag(reader_, config, "qkv_bias", true);
+    do {
+      block("blocks." + std::to_string(vit_.blocks.size()) + ".", qkv_bias);
+    } while (reader_.has_any("blocks." + std::to_string(vit_.blocks.size()) + "."));
+    require_config(reader_, config, "depth", vit_.blocks.size());
+    vit_.norm = reader_.norm("norm", vit_.dim);
+    uniform("qact2");
+    vit_.head = linear("head", {vit_.classes, vit_.dim});
+    // Logits are ranked before act_out's u8 grid would make ties; its entries are not used.
+    if (reader_.has_any("act_out.")) reader_.uniform("act_out");
+    reader_.require_all_read();
+    for (const char* key : {"arch", "quant_method", "ptf", "lis", "provenance"}) {
+      if (const std::string* text = reader_.metadata(key)) vit_.provenance[key] = *text;
+    }
+    return {std::move(vit_), std::move(calibration_)};
+  }
+
+ private:
+  void uniform(const std::string& module) { calibration_.grids[module] = reader_.uniform(module); }
+  void ptf(const std::string& module) {
+    calibration_.grids[module] = reader_.ptf(module, vit_.dim);
+  }
+  FloatLinear linear(const std::string& module, const Shape& shape, bool has_bias = true) {
+    FloatLinear layer = reader_.linear(module, shape, has_bias);
+    calibration_.weights[module] = {reader_.weight_scales(module, layer.n), {}};
+    return layer;
+  }
+  void embedding() {
+    const std::size_t dim = vit_.dim;
+    const std::size_t patch = vit_.patch;
+    vit_.patch_embed = linear("patch_embed.proj", {dim, 3, patch, patch});
+    vit_.patch_embed.weight = patch_weight(vit_.patch_embed.weight, dim, patch);
+    uniform("patch_embed.qact");
+    vit_.tokens = reader_.floats("cls_token", {1, 1, dim});
+    uniform(kTokenGrid);
+    vit_.position = reader_.floats("pos_embed", {1, 1 + vit_.patches(), dim});
+    uniform(kPositionGrid);
+    ptf("qact1");
+  }
+  void block(const std::string& name, bool qkv_bias) {
+    const std::size_t dim = vit_.dim;
+    const Shape& fc1 = reader_.tensor(name + "mlp.fc1.weight").shape;
+    const std::size_t hidden = fc1.empty() ? 0 : fc1[0];
+    VitBlock b;
+    b.norm1 = reader_.norm(name + "norm1", dim);
+    uniform(name + "qact1");
+    b.qkv = linear(name + "attn.qkv", {3 * dim, dim}, qkv_bias);
+    for (const char* grid : {"attn.qact1", "attn.qact_attn1", "attn.qact2"}) uniform(name + grid);
+    b.proj = linear(name + "attn.proj", {dim, dim});
+    uniform(name + "attn.qact3");
+    ptf(name + "qact2");
+    b.norm2 = reader_.norm(name + "norm2", dim);
+    uniform(name + "qact3");
+    b.fc1 = linear(name + "mlp.fc1", {hidden, dim});
+    uniform(name + "mlp.qact1");
+    b.fc2 = linear(name + "mlp.fc2", {dim, hidden});
+    uniform(name + "mlp.qact2");
+    ptf(name + "qact4");
+    vit_.blocks.push_back(std::move(b));
+  }
+
+  Reader reader_;
+  Vit vit_;
+  Calibration calibration_;
+};
 
 }  // namespace
 
 CalibratedVit import_fqvit(const Safetensors& checkpoint) {
-  Reader reader(checkpoint);
-  CalibratedVit vit;
-  require_format(reader);
-  read_sizes(reader, vit);
-  const nlohmann::json config = read_config(reader);
-  read_metadata(reader, config, vit);
-  if (flag(reader, config, "input_quant", reader.has_any("qact_input."))) {
-    vit.input_grid = reader.uniform("qact_input");
-  }
-  vit.patch_embed = patch_embedding(reader, vit.dim, vit.patch);
-  vit.patch_grid = reader.uniform("patch_embed.qact");
-  vit.class_token = reader.floats("cls_token", {1, 1, vit.dim});
-  vit.embed_grid = reader.uniform("qact_embed");
-  vit.position = reader.floats("pos_embed", {1, 1 + vit.patches(), vit.dim});
-  vit.position_grid = reader.uniform("qact_pos");
-  vit.embed_stream = reader.ptf("qact1", vit.dim);
-  const bool qkv_bias = flag(reader, config, "qkv_bias", true);
-  do {
-    const std::string name = "blocks." + std::to_string(vit.blocks.size()) + ".";
-    vit.blocks.push_back(read_block(reader, name, vit.dim, qkv_bias));
-  } while (reader.has_any("blocks." + std::to_string(vit.blocks.size()) + "."));
-  require_config(reader, config, "depth", vit.blocks.size());
-  vit.norm = reader.norm("norm", vit.dim);
-  vit.norm_grid = reader.uniform("qact2");
-  vit.head = reader.linear("head", {vit.classes, vit.dim});
-  // Logits are ranked before act_out's u8 grid would make ties; its entries are read and not used.
-  if (reader.has_any("act_out.")) reader.uniform("act_out");
-  reader.require_all_read();
-  for (const char* key : {"arch", "quant_method", "ptf", "lis", "provenance"}) {
-    if (const std::string* text = reader.metadata(key)) vit.provenance[key] = *text;
-  }
-  return vit;
+  return Importer(checkpoint).run();
 }
 
 }  // namespace intaglio

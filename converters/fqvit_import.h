@@ -2,10 +2,17 @@
 // checkpoints").
 #pragma once
 
+#include "converters/calibration.h"
 #include "converters/vit.h"
 #include "graph/safetensors.h"
 
 namespace intaglio {
+
+/// A float network with the grids that its checkpoint came with.
+struct CalibratedVit {
+  Vit vit;
+  Calibration calibration;
+};
 
 /// Depth, width, classes, patch and image size come from shapes; heads, normalization and the rest
 /// from the metadata. Throws Error that names the tensor or metadata key that is missing, misshapen

@@ -12,6 +12,7 @@ namespace intaglio {
 namespace {
 
 constexpr int kGeluPieces = 64;
+constexpr int kRowRelativeZero = 15;  ///< first code of weight 0
 
 template <typename T>
 Constant<T> vector_constant(std::vector<T> elements) {
@@ -42,6 +43,55 @@ std::int64_t sum_of_row(const std::vector<std::int8_t>& weight, std::size_t row,
   return sum;
 }
 
+double channel_scale(const Grid& grid, std::size_t c) {
+  return grid.exponents.empty() ? grid.scale : std::ldexp(grid.scale, grid.exponents[c]);
+}
+
+std::vector<std::int8_t> codes_of(const FloatLinear& layer, const WeightGrid& weights,
+                                  const InputGrid& src) {
+  if (!weights.codes.empty()) return weights.codes;
+  return quantize_weight(folded_weight(layer, src.exponents), weights.scale);
+}
+
+/// A linear layer onto one scale per channel, with the ratios of a residual stream or without.
+LinearOp lower_products(const FloatLinear& layer, const WeightGrid& weights, const InputGrid& src,
+                        const std::vector<double>& dst_scales,
+                        const std::vector<double>& residual_ratios) {
+  const std::vector<std::int8_t> weight = codes_of(layer, weights, src);
+  std::vector<double> ratios(layer.n);
+  std::vector<double> biases(layer.n, 0.0);
+  std::vector<double> offsets(layer.n);  // the whole addend in codes: how far bias may reach
+  for (std::size_t j = 0; j < layer.n; ++j) {
+    ratios[j] = src.scale * weights.scale[j] / dst_scales[j];
+    if (!layer.bias.empty()) biases[j] = layer.bias[j] / dst_scales[j];
+    offsets[j] = std::abs(biases[j]) +
+                 std::abs(src.zero_point * double(sum_of_row(weight, j, layer.k)) * ratios[j]);
+  }
+  ratios.insert(ratios.end(), residual_ratios.begin(), residual_ratios.end());
+  FixedPoint fixed = to_fixed_point(ratios, limit_shift(offsets, 62));
+  const auto middle = fixed.multiplier.begin() + static_cast<std::ptrdiff_t>(layer.n);
+  LinearOp op;
+  if (!residual_ratios.empty()) {
+    op.residual_multiplier =
+        vector_constant(std::vector<std::int32_t>(middle, fixed.multiplier.end()));
+  }
+  fixed.multiplier.erase(middle, fixed.multiplier.end());
+  std::vector<std::int64_t> bias(layer.n);
+  for (std::size_t j = 0; j < layer.n; ++j) {
+    // The zero point goes with the rounded multiplier, so that (acc - z * sum w) * m is exact.
+    const long double zero = static_cast<long double>(src.zero_point) *
+                             static_cast<long double>(sum_of_row(weight, j, layer.k)) *
+                             fixed.multiplier[j];
+    bias[j] = with_rounding(std::ldexp(static_cast<long double>(biases[j]), fixed.shift) - zero,
+                            fixed.shift);
+  }
+  op.weight = Constant<std::int8_t>({layer.n, layer.k}, weight);
+  op.multiplier = vector_constant(std::move(fixed.multiplier));
+  op.bias = vector_constant(std::move(bias));
+  op.shift = fixed.shift;
+  return op;
+}
+
 /// g(a) = a * Phi(-a): what max(x, 0) - GELU(x) is for a = |x|.
 double gelu_bend(double a) {
   return a * 0.5 * std::erfc(a / std::numbers::sqrt2);
@@ -67,56 +117,56 @@ FixedPoint to_fixed_point(std::span<const double> reals, int max_shift, std::int
   return fixed;
 }
 
-std::uint8_t quantize(float real, UniformGrid grid) {
-  const float code = std::nearbyint(real / grid.scale + static_cast<float>(grid.zero_point));
+std::uint8_t quantize(float real, const Grid& grid) {
+  const float code =
+      std::nearbyint(real / static_cast<float>(grid.scale) + static_cast<float>(grid.zero_point));
   return static_cast<std::uint8_t>(std::clamp(code, 0.0F, 255.0F));
 }
 
-std::vector<std::int8_t> quantize_weight(const FloatLinear& layer) {
-  std::vector<std::int8_t> codes(layer.weight.size());
+std::vector<float> folded_weight(const FloatLinear& layer,
+                                 const std::vector<std::uint8_t>& exponents) {
+  std::vector<float> weight = layer.weight;
+  if (exponents.empty()) return weight;
+  for (std::size_t i = 0; i < weight.size(); ++i) {
+    weight[i] = std::ldexp(weight[i], exponents[i % layer.k]);
+  }
+  return weight;
+}
+
+std::vector<std::int8_t> quantize_weight(const std::vector<float>& weight,
+                                         const std::vector<float>& scale) {
+  const std::size_t k = weight.size() / scale.size();
+  std::vector<std::int8_t> codes(weight.size());
   for (std::size_t i = 0; i < codes.size(); ++i) {
-    const float code = std::nearbyint(layer.weight[i] / layer.weight_scale[i / layer.k]);
+    const float code = std::nearbyint(weight[i] / scale[i / k]);
     codes[i] = static_cast<std::int8_t>(std::clamp(code, -128.0F, 127.0F));
   }
   return codes;
 }
 
-LinearOp lower_linear(const FloatLinear& layer, InputGrid src, double dst_scale) {
-  const std::vector<std::int8_t> weight = quantize_weight(layer);
-  std::vector<double> ratios(layer.n);
-  std::vector<double> biases(layer.n, 0.0);
-  std::vector<double> offsets(layer.n);  // the whole addend in codes: how far bias may reach
-  for (std::size_t j = 0; j < layer.n; ++j) {
-    ratios[j] = src.scale * layer.weight_scale[j] / dst_scale;
-    if (!layer.bias.empty()) biases[j] = layer.bias[j] / dst_scale;
-    offsets[j] = std::abs(biases[j]) +
-                 std::abs(src.zero_point * double(sum_of_row(weight, j, layer.k)) * ratios[j]);
-  }
-  const FixedPoint fixed = to_fixed_point(ratios, limit_shift(offsets, 62));
-  std::vector<std::int64_t> bias(layer.n);
-  for (std::size_t j = 0; j < layer.n; ++j) {
-    // The zero point goes with the rounded multiplier, so that (acc - z * sum w) * m is exact.
-    const long double zero = static_cast<long double>(src.zero_point) *
-                             static_cast<long double>(sum_of_row(weight, j, layer.k)) *
-                             fixed.multiplier[j];
-    bias[j] = with_rounding(std::ldexp(static_cast<long double>(biases[j]), fixed.shift) - zero,
-                            fixed.shift);
-  }
-  LinearOp op;
-  op.weight = Constant<std::int8_t>({layer.n, layer.k}, weight);
-  op.multiplier = vector_constant(fixed.multiplier);
-  op.bias = vector_constant(std::move(bias));
-  op.shift = fixed.shift;
-  return op;
+LinearOp lower_linear(const FloatLinear& layer, const WeightGrid& weights, const InputGrid& src,
+                      double dst_scale) {
+  return lower_products(layer, weights, src, std::vector<double>(layer.n, dst_scale), {});
 }
 
-double logit_scale(const FloatLinear& layer, InputGrid src) {
-  const std::vector<std::int8_t> weight = quantize_weight(layer);
+LinearOp lower_sum_of_products(const FloatLinear& layer, const WeightGrid& weights,
+                               const InputGrid& src, const Grid& residual, const Grid& dst) {
+  std::vector<double> dst_scales(layer.n);
+  std::vector<double> residual_ratios(layer.n);
+  for (std::size_t j = 0; j < layer.n; ++j) {
+    dst_scales[j] = channel_scale(dst, j);
+    residual_ratios[j] = channel_scale(residual, j) / dst_scales[j];
+  }
+  return lower_products(layer, weights, src, dst_scales, residual_ratios);
+}
+
+double logit_scale(const FloatLinear& layer, const WeightGrid& weights, const InputGrid& src) {
+  const std::vector<std::int8_t> weight = codes_of(layer, weights, src);
   double largest = 0;  // |logit| over all inputs
   double finest = 0;
   for (std::size_t j = 0; j < layer.n; ++j) {
     double sum = layer.bias.empty() ? 0.0 : std::abs(double{layer.bias[j]});
-    const double unit = src.scale * layer.weight_scale[j];
+    const double unit = src.scale * weights.scale[j];
     for (std::size_t i = 0; i < layer.k; ++i) {
       sum += std::abs(double(weight[j * layer.k + i])) * unit * (255 + std::abs(src.zero_point));
     }
@@ -179,28 +229,50 @@ std::vector<std::uint64_t> exponential_table(float scale, std::size_t tokens) {
   return table;
 }
 
-AttentionOp lower_attention(UniformGrid qkv, UniformGrid scores, UniformGrid result,
+std::vector<std::uint8_t> row_relative_codes(double scale) {
+  std::vector<std::uint8_t> codes(256);
+  for (std::size_t d = 0; d < codes.size(); ++d) {
+    const double halvings = std::nearbyint(double(d) * scale * std::numbers::log2e);
+    codes[d] = static_cast<std::uint8_t>(std::min(halvings, double{kRowRelativeZero}));
+  }
+  return codes;
+}
+
+int row_relative_unit_bits(std::size_t tokens) {
+  int bits = kRowRelativeZero;
+  while (bits > 1 && std::ldexp(255.0 * double(tokens), bits) > INT32_MAX) --bits;
+  return bits;
+}
+
+AttentionOp lower_attention(const Grid& qkv, const Grid& scores, const Grid& result,
                             std::size_t heads, std::size_t head_dim, std::size_t tokens,
-                            int zero_code) {
-  const double unit = double{qkv.scale} * qkv.scale / std::sqrt(double(head_dim)) / scores.scale;
+                            SoftmaxForm form, int zero_code) {
+  const double unit = qkv.scale * qkv.scale / std::sqrt(double(head_dim)) / scores.scale;
   const FixedPoint score = to_fixed_point(std::array{unit});
-  // A weight of code c is 2^(15-c) / 2^15.
-  const FixedPoint attend =
-      to_fixed_point(std::array{std::ldexp(qkv.scale / double{result.scale}, -15)});
   AttentionOp op;
   op.heads = static_cast<std::int32_t>(heads);
-  op.zero_code = zero_code;
+  op.form = form;
   op.score_scale = scores.scale;
   op.score_zero_point = scores.zero_point;
   op.score_multiplier = score.multiplier[0];
   op.score_shift = score.shift;
-  op.exponentials = vector_constant(exponential_table(scores.scale, tokens));
+  if (form == SoftmaxForm::kLogInt) {
+    op.zero_code = zero_code;
+    op.exponentials = vector_constant(exponential_table(static_cast<float>(scores.scale), tokens));
+  } else {
+    op.zero_code = kRowRelativeZero;
+    op.codes = vector_constant(row_relative_codes(scores.scale));
+    op.unit_bits = row_relative_unit_bits(tokens);
+  }
+  // A weight of code c is 2^(unit_bits - c); the sum of a row's weights is the kernel's business.
+  const FixedPoint attend =
+      to_fixed_point(std::array{std::ldexp(qkv.scale / result.scale, -op.unit_bits)});
   op.attend_multiplier = attend.multiplier[0];
   op.attend_shift = attend.shift;
   return op;
 }
 
-LoweredGelu lower_gelu(UniformGrid dst) {
+LoweredGelu lower_gelu(const Grid& dst) {
   const double step = dst.scale;
   const double top = (256 - dst.zero_point) * step;  // beyond it the code is 255
   double cutoff = 1;  // beyond it GELU is max(x, 0) within 1/512 of a code
@@ -240,15 +312,15 @@ LoweredGelu lower_gelu(UniformGrid dst) {
   return gelu;
 }
 
-LoweredSum lower_sum(UniformGrid a, const PtfGrid& b, const PtfGrid& dst) {
+LoweredSum lower_sum(const Grid& a, const Grid& b, const Grid& dst) {
   const auto reach = [](std::int32_t zero) { return double(std::max(zero, 255 - zero)); };
-  const auto exponent = [](const PtfGrid& grid) {
+  const auto exponent = [](const Grid& grid) {
     return grid.exponents.empty()
                ? 0
                : int{*std::max_element(grid.exponents.begin(), grid.exponents.end())};
   };
-  const double ratio_a = double{a.scale} / dst.scale;
-  const double ratio_b = double{b.scale} / dst.scale;
+  const double ratio_a = a.scale / dst.scale;
+  const double ratio_b = b.scale / dst.scale;
   const double largest = reach(a.zero_point) * ratio_a +
                          std::ldexp(reach(b.zero_point) * ratio_b, exponent(b)) +
                          std::ldexp(0.5, exponent(dst));

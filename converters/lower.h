@@ -6,7 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "converters/vit.h"
+#include "converters/calibration.h"
+#include "converters/network.h"
 #include "graph/graph.h"
 
 namespace intaglio {
@@ -21,22 +22,33 @@ FixedPoint to_fixed_point(std::span<const double> reals, int max_shift = 62,
                           std::int32_t limit = INT32_MAX);
 
 /// Code of a float as the reference rounds it: r / s + z in float32, half to even, clamped to u8.
-std::uint8_t quantize(float real, UniformGrid grid);
+std::uint8_t quantize(float real, const Grid& grid);
 
-/// Symmetric s8 weights, one scale per output channel; float32 division and half-to-even as in the
-/// reference (docs/arithmetic.md tells why float32 matters).
-std::vector<std::int8_t> quantize_weight(const FloatLinear& layer);
-
-/// Grid of a layer's input as reals: u8 codes, or raw pixels with a half-integer zero point.
+/// Grid of a linear layer's input: u8 codes, or raw pixels with a half-integer zero point.
 struct InputGrid {
   double scale = 1;
   double zero_point = 0;
+  std::vector<std::uint8_t> exponents;  ///< [k] or empty
 };
 
+/// The weights that input codes are multiplied with: powers of two of the input's channels are in
+/// them. [n, k]
+std::vector<float> folded_weight(const FloatLinear& layer,
+                                 const std::vector<std::uint8_t>& exponents);
+
+/// Symmetric s8 codes [n, k] of weights with one scale per output channel; float32 division and
+/// half-to-even as in the reference (docs/arithmetic.md tells why float32 matters).
+std::vector<std::int8_t> quantize_weight(const std::vector<float>& weight,
+                                         const std::vector<float>& scale);
+
 /// Parameters of a linear layer whose result has `dst_scale`; src, dst of the op stay unset.
-LinearOp lower_linear(const FloatLinear& layer, InputGrid src, double dst_scale);
+LinearOp lower_linear(const FloatLinear& layer, const WeightGrid& weights, const InputGrid& src,
+                      double dst_scale);
+/// The same with its accumulators added to `residual`, onto the stream `dst`.
+LinearOp lower_sum_of_products(const FloatLinear& layer, const WeightGrid& weights,
+                               const InputGrid& src, const Grid& residual, const Grid& dst);
 /// The finest result scale, a power of two finer than the accumulators', at which s32 cannot clamp.
-double logit_scale(const FloatLinear& layer, InputGrid src);
+double logit_scale(const FloatLinear& layer, const WeightGrid& weights, const InputGrid& src);
 
 LayerNormOp lower_layernorm(const FloatNorm& norm, double dst_scale);
 
@@ -44,17 +56,24 @@ LayerNormOp lower_layernorm(const FloatNorm& norm, double dst_scale);
 /// `scale`, for rows of `tokens` scores.
 std::vector<std::uint64_t> exponential_table(float scale, std::size_t tokens);
 
+/// Table of codes relative to the row's maximum, d = 0..255 steps of `scale` below it: how often
+/// it has to be halved, rounded; 15 and beyond mean 0.
+std::vector<std::uint8_t> row_relative_codes(double scale);
+
+/// The largest power of two that stands for a row's maximum at which P v fits 32 bits.
+int row_relative_unit_bits(std::size_t tokens);
+
 /// Scores and P v of one attention layer; src, dst of the op stay unset.
-AttentionOp lower_attention(UniformGrid qkv, UniformGrid scores, UniformGrid result,
+AttentionOp lower_attention(const Grid& qkv, const Grid& scores, const Grid& result,
                             std::size_t heads, std::size_t head_dim, std::size_t tokens,
-                            int zero_code);
+                            SoftmaxForm form, int zero_code);
 
 /// GELU and the scale of the s16 codes it takes; src, dst of the op stay unset.
 struct LoweredGelu {
   GeluOp op;
   double src_scale = 1;
 };
-LoweredGelu lower_gelu(UniformGrid dst);
+LoweredGelu lower_gelu(const Grid& dst);
 
 /// Multipliers that bring two addends onto a grid 2^shift finer than dst's finest channel, such
 /// that nothing passes 31 bits. b may be a PTF grid.
@@ -63,6 +82,6 @@ struct LoweredSum {
   std::int32_t multiplier_b = 0;
   std::int32_t shift = 1;
 };
-LoweredSum lower_sum(UniformGrid a, const PtfGrid& b, const PtfGrid& dst);
+LoweredSum lower_sum(const Grid& a, const Grid& b, const Grid& dst);
 
 }  // namespace intaglio

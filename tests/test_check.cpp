@@ -3,7 +3,6 @@
 #include <functional>
 #include <limits>
 
-#include "converters/lower_vit.h"
 #include "graph/check.h"
 #include "kernels/kernels.h"
 #include "tests/support/edit_graph.h"
@@ -29,7 +28,7 @@ struct Mutation {
 
 /// The tiny network has every operation; each mutation spoils a fresh copy.
 void check_mutations(const std::vector<Mutation>& mutations) {
-  const Graph sound = lower_vit(tiny_vit(), {"a", "b", "c"});
+  const Graph sound = lowered(tiny_vit(), {"a", "b", "c"});
   REQUIRE_NOTHROW(check(sound));
   for (const Mutation& mutation : mutations) {
     INFO(mutation.name);

@@ -3,7 +3,6 @@
 #include <functional>
 #include <limits>
 
-#include "converters/lower_vit.h"
 #include "graph/check.h"
 #include "graph/error.h"
 #include "kernels/fixed_point.h"
@@ -82,7 +81,7 @@ TEST_CASE("the largest sizes the kernels allow pass, one more does not") {
 }
 
 TEST_CASE("the largest parameters that cannot overflow pass") {
-  Graph g = lower_vit(tiny_vit(), {});
+  Graph g = lowered(tiny_vit());
   op<LayerNormOp>(g).shift = 62;
   auto& linear = op<LinearOp>(g);
   linear.shift = 62;
@@ -132,7 +131,7 @@ TEST_CASE("an s16 stream begins with a sum and is read by LayerNorm") {
 }
 
 TEST_CASE("the row-relative softmax bounds the sum of its values") {
-  Graph g = lower_vit(tiny_vit(), {});
+  Graph g = lowered(tiny_vit());
   make_row_relative(g);
   CHECK_NOTHROW(check(g));
   const auto with_tokens = [](std::size_t tokens, int unit_bits) {

@@ -99,7 +99,7 @@ class GoldenOps {
     images_[image] = patches_;
     if (!m_.has_tap("qact_input")) return;  // without an input quantizer the pixel is the code
     const auto planes = m_.tap("qact_input", image);  // [3, height, width]
-    const std::size_t patch = m_.vit.patch;
+    const std::size_t patch = m_.vit.vit.patch;
     const std::size_t columns = in[1] / patch;
     std::vector<std::uint8_t> expected(patches_.size());
     for (std::size_t i = 0; i < expected.size(); ++i) {
@@ -182,7 +182,7 @@ class GoldenOps {
 };
 
 /// Weights of the LayerNorm operation `name`.
-const FloatNorm& norm_of(const CalibratedVit& vit, const std::string& name) {
+const FloatNorm& norm_of(const Vit& vit, const std::string& name) {
   if (name == "norm") return vit.norm;
   const auto& block = vit.blocks.at(std::stoul(name.substr(7)));
   return name.ends_with("norm1") ? block.norm1 : block.norm2;
@@ -216,7 +216,7 @@ TEST_CASE("operations give the reference's codes") {
   INFO(name);
   GoldenOps ops(*model);
   ops.run();
-  if (model->vit.input_grid) CHECK(ops.of("pixels").share() == 1.0);
+  if (model->vit.calibration.grids.contains("qact_input")) CHECK(ops.of("pixels").share() == 1.0);
   for (const char* kind : {"gemm", "scores", "residual", "attend"}) {
     INFO(kind);
     CHECK(ops.of(kind).share() >= 0.999);
@@ -239,7 +239,7 @@ TEST_CASE("LayerNorm is no farther from the exact result than the reference") {
     const Value& dst = model->graph.values[norm->dst];
     const std::string tap =
         src.name == "class_token"
-            ? "blocks." + std::to_string(model->vit.blocks.size() - 1) + ".qact4"
+            ? "blocks." + std::to_string(model->vit.vit.blocks.size() - 1) + ".qact4"
             : src.name;
     Distance ours, theirs;
     for (std::size_t image = 0; image < model->images(); ++image) {
@@ -248,7 +248,7 @@ TEST_CASE("LayerNorm is no farther from the exact result than the reference") {
       const auto reference = model->tap(dst.name, image);
       for (std::size_t row = 0; row < src.shape[0]; ++row) {
         const std::size_t at = row * src.shape[1];
-        const auto exact = exact_norm(src.grid, dst.grid, norm_of(model->vit, op.name),
+        const auto exact = exact_norm(src.grid, dst.grid, norm_of(model->vit.vit, op.name),
                                       operand.subspan(at, src.shape[1]));
         for (std::size_t c = 0; c < src.shape[1]; ++c) {
           const double clamped = std::clamp(exact[c], 0.0, 255.0);
@@ -278,10 +278,15 @@ TEST_CASE("GELU behind fc1 is never more than one code from exact") {
   const auto model = load_golden_model(name);
   if (!model) return;
   Agreement rounded;
-  for (std::size_t i = 0; i < model->vit.blocks.size(); ++i) {
-    const CalibratedBlock& block = model->vit.blocks[i];
+  for (std::size_t i = 0; i < model->vit.vit.blocks.size(); ++i) {
+    const VitBlock& block = model->vit.vit.blocks[i];
+    const auto& grids = model->vit.calibration.grids;
     const std::string prefix = "blocks." + std::to_string(i) + ".";
-    const auto weight = quantize_weight(block.fc1);
+    const Grid& norm2_grid = grids.at(prefix + "qact3");
+    const Grid& gelu_grid = grids.at(prefix + "mlp.qact1");
+    const std::vector<float>& weight_scale =
+        model->vit.calibration.weights.at(prefix + "mlp.fc1").scale;
+    const auto weight = quantize_weight(block.fc1.weight, weight_scale);
     const auto src = model->tap(prefix + "qact3", 0);
     const auto hidden =
         execute<std::int16_t>(model->graph, find_op(model->graph, prefix + "mlp.fc1"), src.data());
@@ -293,13 +298,11 @@ TEST_CASE("GELU behind fc1 is never more than one code from exact") {
       const std::size_t n = at % block.fc1.n;
       std::int64_t acc = 0;
       for (std::size_t k = 0; k < block.fc1.k; ++k) {
-        acc += (src[row * block.fc1.k + k] - block.norm2_grid.zero_point) *
-               weight[n * block.fc1.k + k];
+        acc += (src[row * block.fc1.k + k] - norm2_grid.zero_point) * weight[n * block.fc1.k + k];
       }
-      const double x = double{block.norm2_grid.scale} * block.fc1.weight_scale[n] * double(acc) +
-                       block.fc1.bias[n];
+      const double x = norm2_grid.scale * weight_scale[n] * double(acc) + block.fc1.bias[n];
       const double gelu = 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-      const double code = std::nearbyint(gelu / block.gelu_grid.scale + block.gelu_grid.zero_point);
+      const double code = std::nearbyint(gelu / gelu_grid.scale + gelu_grid.zero_point);
       expected[at] = static_cast<std::uint8_t>(std::clamp(code, 0.0, 255.0));
     }
     rounded.add(found, expected);

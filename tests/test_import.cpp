@@ -6,7 +6,6 @@
 #include <limits>
 
 #include "converters/fqvit_import.h"
-#include "converters/lower_vit.h"
 #include "graph/model_file.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/shared_data.h"
@@ -29,7 +28,7 @@ CalibratedVit imported(const Checkpoint& checkpoint) {
   return import_fqvit(checkpoint.file());
 }
 std::vector<std::byte> model_bytes(const CalibratedVit& vit) {
-  return serialize_model(lower_vit(vit, {}));
+  return serialize_model(lowered(vit));
 }
 
 template <typename T>
@@ -238,14 +237,15 @@ TEST_CASE("PTF scales are powers of two of the finest") {
     set(scales, 5, finest * factor);
     return checkpoint;
   };
-  CHECK(int{imported(with(128)).blocks[0].attention_stream.exponents[5]} == 7);
+  CHECK(int{imported(with(128)).calibration.grids.at("blocks.0.qact2").exponents[5]} == 7);
   for (const float factor : {1.5F, 3.0F, 2.01F, 256.0F, 1e30F}) {
     check_error([&] { imported(with(factor)); }, kFormat,
                 "'" + name + "': channel 5 is no power of two");
   }
   Checkpoint one = golden();
   one.tensors[name] = Checkpoint::Tensor::of<float>({}, {0.05F});
-  CHECK(imported(one).blocks[0].attention_stream.exponents == std::vector<std::uint8_t>(64, 0));
+  CHECK(imported(one).calibration.grids.at("blocks.0.qact2").exponents ==
+        std::vector<std::uint8_t>(64, 0));
 }
 
 TEST_CASE("metadata that contradict the tensors or themselves are named") {
@@ -268,17 +268,18 @@ TEST_CASE("sizes come from the tensors") {
   for (const TinyShape& shape : shapes) {
     const CalibratedVit vit = tiny_vit(shape);
     const CalibratedVit found = imported(export_checkpoint(vit));
-    CHECK(found.image_size == shape.image);
-    CHECK(found.patch == shape.patch);
-    CHECK(found.dim == shape.dim);
-    CHECK(found.heads == shape.heads);
-    CHECK(found.classes == shape.classes);
-    CHECK(found.blocks.size() == shape.depth);
-    CHECK(found.blocks.back().fc1.n == shape.hidden);
-    CHECK(found.input_grid.has_value() == shape.input_quantizer);
-    CHECK(found.preprocessing == vit.preprocessing);
-    CHECK(found.provenance == vit.provenance);
-    CHECK(found.patch_embed.weight == vit.patch_embed.weight);
+    const Vit& sizes = found.vit;
+    CHECK(sizes.image_size == shape.image);
+    CHECK(sizes.patch == shape.patch);
+    CHECK(sizes.dim == shape.dim);
+    CHECK(sizes.heads == shape.heads);
+    CHECK(sizes.classes == shape.classes);
+    CHECK(sizes.blocks.size() == shape.depth);
+    CHECK(sizes.blocks.back().fc1.n == shape.hidden);
+    CHECK(found.calibration.grids.contains("qact_input") == shape.input_quantizer);
+    CHECK(sizes.preprocessing == vit.vit.preprocessing);
+    CHECK(sizes.provenance == vit.vit.provenance);
+    CHECK(sizes.patch_embed.weight == vit.vit.patch_embed.weight);
     CHECK(model_bytes(found) == model_bytes(vit));
   }
 }
@@ -286,7 +287,7 @@ TEST_CASE("sizes come from the tensors") {
 TEST_CASE("heads are 64 channels wide where the metadata do not tell") {
   Checkpoint wide = export_checkpoint(tiny_vit({.dim = 128, .heads = 2}));
   wide.metadata.erase("config");
-  CHECK(imported(wide).heads == 2);
+  CHECK(imported(wide).vit.heads == 2);
   Checkpoint narrow = export_checkpoint(tiny_vit());
   narrow.metadata.erase("config");
   check_error([&] { imported(narrow); }, kFormat, "set 'num_heads'");
@@ -294,7 +295,7 @@ TEST_CASE("heads are 64 channels wide where the metadata do not tell") {
 
 TEST_CASE("qkv may have no bias where the metadata tell so") {
   CalibratedVit vit = tiny_vit();
-  vit.blocks[0].qkv.bias.clear();
+  vit.vit.blocks[0].qkv.bias.clear();
   Checkpoint checkpoint = export_checkpoint(vit);
   checkpoint.metadata["config"] = R"({"num_heads":1,"qkv_bias":false})";
   CHECK(model_bytes(imported(checkpoint)) == model_bytes(vit));
@@ -305,7 +306,7 @@ TEST_CASE("without an input quantizer all channels must be normalized alike") {
     Checkpoint checkpoint = export_checkpoint(tiny_vit({.input_quantizer = false}));
     checkpoint.metadata[key] = "[0.5, 0.5, 0.4]";
     const CalibratedVit vit = imported(checkpoint);
-    check_error([&] { lower_vit(vit, {}); }, kUnsupported, "must be the same for all channels");
+    check_error([&] { lowered(vit); }, kUnsupported, "must be the same for all channels");
   }
 }
 

@@ -67,23 +67,23 @@ TEST_CASE("what fixed point cannot hold is refused") {
   }
   check_error([] { to_fixed_point(std::array{16384.0}, 30, INT16_MAX); }, ErrorCode::kUnsupported,
               "beyond fixed point");
-  const FloatLinear layer{1, 1, {1}, {3e38F}, {0.01F}};
+  const FloatLinear layer{1, 1, {1}, {3e38F}};
   check_error(
       [&] {
-        lower_linear(layer, {0.01, 0}, 1e-3);
+        lower_linear(layer, {{0.01F}, {}}, {0.01, 0, {}}, 1e-3);
       },
       ErrorCode::kUnsupported, "beyond fixed point");
 }
 
 TEST_CASE("codes are rounded to even and clamped") {
-  CHECK(quantize(0.5F, {1, 0}) == 0);
-  CHECK(quantize(1.5F, {1, 0}) == 2);
-  CHECK(quantize(2.5F, {1, 0}) == 2);
-  CHECK(quantize(-1.5F, {1, 10}) == 8);
-  CHECK(quantize(1e30F, {1e-30F, 128}) == 255);
-  CHECK(quantize(-1e30F, {1e-30F, 128}) == 0);
+  CHECK(quantize(0.5F, {1, 0, {}}) == 0);
+  CHECK(quantize(1.5F, {1, 0, {}}) == 2);
+  CHECK(quantize(2.5F, {1, 0, {}}) == 2);
+  CHECK(quantize(-1.5F, {1, 10, {}}) == 8);
+  CHECK(quantize(1e30F, {1e-30F, 128, {}}) == 255);
+  CHECK(quantize(-1e30F, {1e-30F, 128, {}}) == 0);
   // The largest weight of a channel is exactly 127.5 scales.
-  CHECK(quantize_weight({1, 2, {127.5F / 128, -127.5F / 128}, {}, {1.0F / 128}}) ==
+  CHECK(quantize_weight({127.5F / 128, -127.5F / 128}, {1.0F / 128}) ==
         std::vector<std::int8_t>{127, -128});
 }
 
@@ -91,18 +91,19 @@ TEST_CASE("a linear layer's integers are its reals within half a code") {
   std::mt19937 random(2);
   for (int round = 0; round < 300; ++round) {
     const std::size_t k = 1 + random() % 40;
-    FloatLinear layer{1, k, std::vector<float>(k), {}, {0.01F}};
+    FloatLinear layer{1, k, std::vector<float>(k), {}};
+    const WeightGrid weights{{0.01F}, {}};
     for (float& w : layer.weight) w = static_cast<float>(log_uniform(random, 1e-4, 1));
     if (round % 4 != 0) layer.bias = {static_cast<float>(log_uniform(random, 1e-3, 1e3))};
-    const InputGrid src{log_uniform(random, 1e-3, 1), round % 2 == 0 ? 127.5 : 77};
+    const InputGrid src{log_uniform(random, 1e-3, 1), round % 2 == 0 ? 127.5 : 77, {}};
     const double dst_scale = log_uniform(random, 1e-3, 10);
-    const LinearOp op = lower_linear(layer, src, dst_scale);
+    const LinearOp op = lower_linear(layer, weights, src, dst_scale);
     std::int64_t acc = 0;
     double exact = layer.bias.empty() ? 0 : double{layer.bias[0]};
     for (std::size_t i = 0; i < k; ++i) {
       const int code = static_cast<int>(random() % 256);
       acc += code * op.weight[i];
-      exact += (code - src.zero_point) * src.scale * op.weight[i] * layer.weight_scale[0];
+      exact += (code - src.zero_point) * src.scale * op.weight[i] * double{weights.scale[0]};
     }
     const std::int64_t code = (acc * op.multiplier[0] + op.bias[0]) >> op.shift;
     REQUIRE(std::abs(static_cast<double>(code) - exact / dst_scale) <= 0.501);
@@ -113,17 +114,18 @@ TEST_CASE("logits are as fine as s32 allows and never clamped") {
   std::mt19937 random(3);
   for (int round = 0; round < 200; ++round) {
     const std::size_t k = 1 + random() % 100;
-    FloatLinear layer{2, k, std::vector<float>(2 * k), {0, 0}, {0, 0}};
+    FloatLinear layer{2, k, std::vector<float>(2 * k), {0, 0}};
+    WeightGrid weights{{0, 0}, {}};
     for (std::size_t j = 0; j < 2; ++j) {
-      layer.weight_scale[j] = static_cast<float>(log_uniform(random, 1e-6, 1));
+      weights.scale[j] = static_cast<float>(log_uniform(random, 1e-6, 1));
       layer.bias[j] = static_cast<float>(log_uniform(random, 1e-6, 1e4));
     }
     for (float& w : layer.weight) w = (random() % 2 == 0 ? 1.0F : -1.0F) * 1e3F;
-    const InputGrid src{log_uniform(random, 1e-4, 1), 128};
-    const double scale = logit_scale(layer, src);
-    const double finest = src.scale * std::max(layer.weight_scale[0], layer.weight_scale[1]);
+    const InputGrid src{log_uniform(random, 1e-4, 1), 128, {}};
+    const double scale = logit_scale(layer, weights, src);
+    const double finest = src.scale * std::max(weights.scale[0], weights.scale[1]);
     CHECK(std::log2(finest / scale) == std::round(std::log2(finest / scale)));
-    const LinearOp op = lower_linear(layer, src, scale);
+    const LinearOp op = lower_linear(layer, weights, src, scale);
     for (std::size_t j = 0; j < 2; ++j) {
       for (const int sign : {-1, 1}) {  // inputs that drive the logit to its end
         std::int64_t acc = 0;
@@ -143,9 +145,10 @@ TEST_CASE("sums stay in 31 bits and within half a code of the exact sum") {
   const auto zero = [&] { return static_cast<std::int32_t>(random() % 256); };
   const auto scale = [&] { return static_cast<float>(log_uniform(random, 0.003, 1)); };
   for (int round = 0; round < 500; ++round) {
-    const UniformGrid a{scale(), zero()};
-    PtfGrid b{scale(), {static_cast<std::uint8_t>(random() % 4)}, zero()};
-    const PtfGrid dst{scale(), {static_cast<std::uint8_t>(random() % 4)}, zero()};
+    const auto exponent = [&] { return std::vector{static_cast<std::uint8_t>(random() % 4)}; };
+    const Grid a{scale(), zero(), {}};
+    Grid b{scale(), zero(), exponent()};
+    const Grid dst{scale(), zero(), exponent()};
     if (round % 5 == 0) b.exponents.clear();
     const int exponent_b = b.exponents.empty() ? 0 : b.exponents[0];
     const LoweredSum sum = lower_sum(a, b, dst);
@@ -159,9 +162,9 @@ TEST_CASE("sums stay in 31 bits and within half a code of the exact sum") {
           std::int64_t{code_b - b.zero_point} * (1 << exponent_b) * sum.multiplier_b;
       const std::int64_t total = x + y + (std::int64_t{1} << (shift - 1));
       REQUIRE(std::abs(x) + std::abs(y) + (std::int64_t{1} << (shift - 1)) <= INT32_MAX);
-      const double real = double{a.scale} * (code_a - a.zero_point) +
-                          double{b.scale} * (1 << exponent_b) * (code_b - b.zero_point);
-      const double exact = real / (double{dst.scale} * (1 << dst.exponents[0]));
+      const double real =
+          a.scale * (code_a - a.zero_point) + b.scale * (1 << exponent_b) * (code_b - b.zero_point);
+      const double exact = real / (dst.scale * (1 << dst.exponents[0]));
       // Each multiplier is off by half a unit at most.
       const double spare = std::abs(code_a - a.zero_point) +
                            std::abs(code_b - b.zero_point) * double(1 << exponent_b);
@@ -171,7 +174,7 @@ TEST_CASE("sums stay in 31 bits and within half a code of the exact sum") {
   }
   check_error(
       [] {
-        lower_sum({1e20F, 0}, {1, {}, 0}, {1e-3F, {0}, 0});
+        lower_sum({1e20, 0, {}}, {1, 0, {}}, {1e-3, 0, {0}});
       },
       ErrorCode::kUnsupported, "too far apart");
 }
@@ -229,7 +232,7 @@ TEST_CASE("GELU is within a code of the exact one for every input") {
   double worst = 0;
   for (const float step : {0.002F, 0.005F, 0.01F, 0.02F, 0.0333F, 0.05F, 0.1F, 0.3F, 1.0F}) {
     for (const std::int32_t zero : {0, 1, 5, 17, 60, 128, 255}) {
-      const LoweredGelu gelu = lower_gelu({step, zero});
+      const LoweredGelu gelu = lower_gelu({step, zero, {}});
       const std::vector<std::uint8_t> codes = scalar_gelu(gelu.op, zero);
       double largest = 0;
       for (int h = -32768; h < 32768; ++h) {

@@ -10,7 +10,6 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
-#include "converters/lower_vit.h"
 #include "graph/model_file.h"
 #include "graph/print.h"
 #include "tests/support/expect_error.h"
@@ -24,8 +23,8 @@ using Json = nlohmann::json;
 
 Graph tiny_graph() {
   CalibratedVit vit = tiny_vit();
-  vit.provenance["note"] = "\"checksum\":\"00000000000000000000000000000000\" \u00e9 \n";
-  return lower_vit(vit, {"a label", "", "\u732b, \"checksum\":\""});
+  vit.vit.provenance["note"] = "\"checksum\":\"00000000000000000000000000000000\" \u00e9 \n";
+  return lowered(vit, {"a label", "", "\u732b, \"checksum\":\""});
 }
 
 /// XXH3-128 with the digits read as zeros, as docs/file_format.md has it; written here once more.

@@ -4,7 +4,7 @@
 #include <fstream>
 
 #include "converters/fqvit_import.h"
-#include "converters/lower_vit.h"
+#include "converters/lower_network.h"
 #include "engine/decode_image.h"
 #include "engine/preprocess.h"
 #include "graph/model_file.h"
@@ -32,8 +32,9 @@ std::vector<Photo> read_photos(const std::filesystem::path& csv) {
 }
 
 std::vector<std::byte> deit_tiny(const std::filesystem::path& checkpoint, int zero_code = 16) {
-  return serialize_model(
-      lower_vit(import_fqvit(Safetensors::open(checkpoint)), {}, {.zero_code = zero_code}));
+  CalibratedVit imported = import_fqvit(Safetensors::open(checkpoint));
+  imported.calibration.zero_code = zero_code;
+  return serialize_model(lower(network_of(std::move(imported.vit)), imported.calibration, {}));
 }
 
 std::size_t best(std::span<const float> logits) {

@@ -13,14 +13,15 @@ namespace {
 constexpr float kScoreScale = 0.025F;
 constexpr int kUnitBits = 15;  // 197 * 2^15 * 255 < 2^31
 
-constexpr UniformGrid kLayer = {0.0235F, 125};
+constexpr float kLayerScale = 0.0235F;
+constexpr std::int32_t kLayerZero = 125;
 constexpr float kStreamScale = 0.02F;
 constexpr std::int32_t kStreamZero = 122, kSumZero = 124;
 
 }  // namespace
 
 Gelu lowered_gelu() {
-  constexpr UniformGrid kDst = {3.4F / 255, 13};
+  const Grid kDst = {3.4F / 255, 13, {}};
   static const LoweredGelu lowered = lower_gelu(kDst);
   const GeluOp& op = lowered.op;
   return {
@@ -32,14 +33,15 @@ Residual::Residual(std::size_t dim) {
   Rng rng(dim);
   exponents_ = random_values<std::uint8_t>(rng, dim, 0, 3);
   exponents_[0] = 0;  // the finest channel
-  const LoweredSum sum = lower_sum(kLayer, {kStreamScale, exponents_, kStreamZero},
-                                   {1.1F * kStreamScale, exponents_, kSumZero});
+  const LoweredSum sum =
+      lower_sum({kLayerScale, kLayerZero, {}}, {kStreamScale, kStreamZero, exponents_},
+                {1.1F * kStreamScale, kSumZero, exponents_});
   multiplier_a_ = sum.multiplier_a, multiplier_b_ = sum.multiplier_b, shift_ = sum.shift;
 }
 
 kernels::ResidualParams Residual::params() const {
   return {.dim = exponents_.size(),
-          .zero_a = kLayer.zero_point,
+          .zero_a = kLayerZero,
           .multiplier_a = multiplier_a_,
           .zero_b = kStreamZero,
           .multiplier_b = multiplier_b_,

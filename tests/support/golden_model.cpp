@@ -1,7 +1,7 @@
 #include "tests/support/golden_model.h"
 
 #include "converters/fqvit_import.h"
-#include "converters/lower_vit.h"
+#include "converters/lower_network.h"
 #include "tests/support/shared_data.h"
 
 namespace intaglio::test {
@@ -27,7 +27,7 @@ std::optional<GoldenModel> load_golden_model(const std::string& name) {
   }
   const Safetensors checkpoint = Safetensors::open(folder / "model.safetensors");
   CalibratedVit vit = import_fqvit(checkpoint);
-  Graph graph = lower_vit(vit, {});
+  Graph graph = lower(network_of(vit.vit), vit.calibration, {});
   return GoldenModel{name, std::move(vit), std::move(graph),
                      Safetensors::open(folder / "taps.safetensors")};
 }

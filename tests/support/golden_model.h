@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "converters/vit.h"
+#include "converters/fqvit_import.h"
 #include "graph/graph.h"
 #include "graph/safetensors.h"
 

@@ -7,7 +7,7 @@
 #include <random>
 
 #include "converters/fqvit_import.h"
-#include "converters/lower_vit.h"
+#include "converters/lower_network.h"
 #include "engine/decode_image.h"
 #include "engine/preprocess.h"
 #include "graph/model_file.h"
@@ -29,14 +29,17 @@ std::vector<std::string> read_lines(const fs::path& path) {
   return lines;
 }
 
+Graph import_graph(const fs::path& checkpoint, std::vector<std::string> labels) {
+  CalibratedVit imported = import_fqvit(Safetensors::open(checkpoint));
+  return lower(network_of(std::move(imported.vit)), imported.calibration, std::move(labels));
+}
+
 TestModel import_model(std::string name, const fs::path& checkpoint) {
-  return {std::move(name),
-          serialize_model(lower_vit(import_fqvit(Safetensors::open(checkpoint)), {}))};
+  return {std::move(name), serialize_model(import_graph(checkpoint, {}))};
 }
 
 Graph embedded_graph() {
-  return lower_vit(import_fqvit(Safetensors::open(kGlyphs / "glyphs.safetensors")),
-                   read_lines(kGlyphs / "labels.txt"));
+  return import_graph(kGlyphs / "glyphs.safetensors", read_lines(kGlyphs / "labels.txt"));
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "converters/lower_network.h"
+
 namespace intaglio::test {
 namespace {
 
@@ -25,38 +27,50 @@ class Maker {
     for (float& v : values) v = real(low, high);
     return values;
   }
-  FloatLinear linear(std::size_t n, std::size_t k) {
+  FloatLinear linear(const std::string& name, std::size_t n, std::size_t k) {
     const float reach = 2 / std::sqrt(static_cast<float>(k));
-    FloatLinear layer{n, k, reals(n * k, -reach, reach), reals(n, -0.5F, 0.5F), {}};
+    FloatLinear layer{n, k, reals(n * k, -reach, reach), reals(n, -0.5F, 0.5F)};
+    std::vector<float>& scale = calibration.weights[name].scale;
     for (std::size_t j = 0; j < n; ++j) {
       float largest = 0;
       for (std::size_t i = 0; i < k; ++i) {
         largest = std::max(largest, std::abs(layer.weight[j * k + i]));
       }
-      layer.weight_scale.push_back(largest / 127.5F);
+      scale.push_back(largest / 127.5F);
     }
     return layer;
   }
   FloatNorm norm() { return {reals(shape_.dim, -0.2F, 1.5F), reals(shape_.dim, -0.5F, 0.5F)}; }
-  UniformGrid grid() { return {real(0.02F, 0.04F), integer(110, 140)}; }
-  PtfGrid stream() {
-    PtfGrid grid{real(0.02F, 0.04F), std::vector<std::uint8_t>(shape_.dim, 0), integer(110, 140)};
+  Calibration calibration;
+
+  Grid grid() {
+    const float scale = real(0.02F, 0.04F);
+    return {scale, integer(110, 140), {}};
+  }
+  Grid stream() {
+    Grid stream = grid();
+    stream.exponents.assign(shape_.dim, 0);
     // The finest channel has exponent 0.
     for (std::size_t c = 1; c < shape_.dim && shape_.ptf; ++c) {
-      grid.exponents[c] = static_cast<std::uint8_t>(integer(0, 3));
+      stream.exponents[c] = static_cast<std::uint8_t>(integer(0, 3));
     }
-    return grid;
+    return stream;
   }
-  CalibratedBlock block() {
+  VitBlock block(const std::string& name) {
     const std::size_t dim = shape_.dim;
-    CalibratedBlock b;
+    VitBlock b;
     b.norm1 = norm(), b.norm2 = norm();
-    b.qkv = linear(3 * dim, dim), b.proj = linear(dim, dim);
-    b.fc1 = linear(shape_.hidden, dim), b.fc2 = linear(dim, shape_.hidden);
-    b.norm1_grid = grid(), b.qkv_grid = grid(), b.score_grid = grid(), b.attend_grid = grid();
-    b.proj_grid = grid(), b.attention_stream = stream();
-    b.norm2_grid = grid(), b.gelu_grid = {real(0.01F, 0.03F), integer(6, 17)}, b.fc2_grid = grid();
-    b.mlp_stream = stream();
+    b.qkv = linear(name + "attn.qkv", 3 * dim, dim), b.proj = linear(name + "attn.proj", dim, dim);
+    b.fc1 = linear(name + "mlp.fc1", shape_.hidden, dim);
+    b.fc2 = linear(name + "mlp.fc2", dim, shape_.hidden);
+    for (const char* uniform : {"qact1", "attn.qact1", "attn.qact_attn1", "attn.qact2",
+                                "attn.qact3", "qact3", "mlp.qact2"}) {
+      calibration.grids[name + uniform] = grid();
+    }
+    const float gelu_scale = real(0.01F, 0.03F);
+    calibration.grids[name + "mlp.qact1"] = {gelu_scale, integer(6, 17), {}};
+    calibration.grids[name + "qact2"] = stream();
+    calibration.grids[name + "qact4"] = stream();
     return b;
   }
 
@@ -74,15 +88,21 @@ class Exporter {
   void add(const std::string& name, std::vector<std::size_t> shape, const std::vector<T>& values) {
     checkpoint.tensors[name] = Checkpoint::Tensor::of(std::move(shape), values);
   }
-  void grid(const std::string& module, UniformGrid grid) {
-    add(module + ".quantizer.scale", {}, std::vector{grid.scale});
+  void grid(const std::string& module, const Grid& grid) {
+    const auto scale = static_cast<float>(grid.scale);
+    if (grid.exponents.empty()) {
+      add(module + ".quantizer.scale", {}, std::vector{scale});
+    } else {
+      std::vector<float> scales;
+      for (const std::uint8_t k : grid.exponents) scales.push_back(std::ldexp(scale, k));
+      add(module + ".quantizer.scale", {scales.size()}, scales);
+    }
     add(module + ".quantizer.zero_point", {}, std::vector{grid.zero_point});
   }
-  void stream(const std::string& module, const PtfGrid& grid) {
-    std::vector<float> scales;
-    for (const std::uint8_t k : grid.exponents) scales.push_back(std::ldexp(grid.scale, k));
-    add(module + ".quantizer.scale", {scales.size()}, scales);
-    add(module + ".quantizer.zero_point", {}, std::vector{grid.zero_point});
+  void weight_grid(const std::string& module, const std::vector<float>& scale) {
+    add(module + ".quantizer.scale", {scale.size()}, scale);
+    add(module + ".quantizer.zero_point", {scale.size()},
+        std::vector<std::int32_t>(scale.size(), 0));
   }
   void norm(const std::string& module, const FloatNorm& norm) {
     add(module + ".weight", {norm.gamma.size()}, norm.gamma);
@@ -95,11 +115,9 @@ class Exporter {
               std::vector<std::size_t> shape) {
     add(module + ".weight", std::move(shape), weight);
     if (!layer.bias.empty()) add(module + ".bias", {layer.n}, layer.bias);
-    add(module + ".quantizer.scale", {layer.n}, layer.weight_scale);
-    add(module + ".quantizer.zero_point", {layer.n}, std::vector<std::int32_t>(layer.n, 0));
   }
   /// The convolution holds its weight as [n, 3, patch, patch].
-  void patch_embedding(const CalibratedVit& vit) {
+  void patch_embedding(const Vit& vit) {
     const FloatLinear& layer = vit.patch_embed;
     const std::size_t area = vit.patch * vit.patch;
     std::vector<float> conv(layer.weight.size());
@@ -111,17 +129,12 @@ class Exporter {
     }
     linear("patch_embed.proj", layer, conv, {vit.dim, 3, vit.patch, vit.patch});
   }
-  void block(const std::string& name, const CalibratedBlock& b) {
+  void block(const std::string& name, const VitBlock& b) {
     norm(name + "norm1", b.norm1), norm(name + "norm2", b.norm2);
     linear(name + "attn.qkv", b.qkv), linear(name + "attn.proj", b.proj);
     linear(name + "mlp.fc1", b.fc1), linear(name + "mlp.fc2", b.fc2);
-    grid(name + "qact1", b.norm1_grid), grid(name + "attn.qact1", b.qkv_grid);
-    grid(name + "attn.qact_attn1", b.score_grid), grid(name + "attn.qact2", b.attend_grid);
-    grid(name + "attn.qact3", b.proj_grid), stream(name + "qact2", b.attention_stream);
-    grid(name + "qact3", b.norm2_grid), grid(name + "mlp.qact1", b.gelu_grid);
-    grid(name + "mlp.qact2", b.fc2_grid), stream(name + "qact4", b.mlp_stream);
   }
-  void metadata(const CalibratedVit& vit) {
+  void metadata(const Vit& vit) {
     const Preprocessing& p = vit.preprocessing;
     checkpoint.metadata = vit.provenance;
     checkpoint.metadata["format"] = "fqvit-calibrated";
@@ -139,27 +152,34 @@ class Exporter {
 
 CalibratedVit tiny_vit(const TinyShape& shape) {
   Maker maker(shape);
-  CalibratedVit vit;
+  Vit vit;
+  auto& grids = maker.calibration.grids;
   vit.image_size = shape.image, vit.patch = shape.patch, vit.dim = shape.dim;
   vit.heads = shape.heads, vit.classes = shape.classes;
-  if (shape.input_quantizer) vit.input_grid = UniformGrid{0.02F, 114};
-  vit.patch_embed = maker.linear(shape.dim, shape.patch * shape.patch * 3);
-  vit.patch_grid = maker.grid(), vit.embed_grid = maker.grid();
-  vit.position_grid = {0.01F, maker.integer(110, 140)};
-  vit.class_token = maker.reals(shape.dim, -1, 1);
+  if (shape.input_quantizer) grids["qact_input"] = {0.02F, 114, {}};
+  vit.patch_embed = maker.linear("patch_embed.proj", shape.dim, shape.patch * shape.patch * 3);
+  grids["patch_embed.qact"] = maker.grid(), grids[kTokenGrid] = maker.grid();
+  grids[kPositionGrid] = {0.01F, maker.integer(110, 140), {}};
+  vit.tokens = maker.reals(shape.dim, -1, 1);
   vit.position = maker.reals((1 + vit.patches()) * shape.dim, -1, 1);
-  vit.embed_stream = maker.stream();
-  for (std::size_t i = 0; i < shape.depth; ++i) vit.blocks.push_back(maker.block());
+  grids["qact1"] = maker.stream();
+  for (std::size_t i = 0; i < shape.depth; ++i) {
+    vit.blocks.push_back(maker.block("blocks." + std::to_string(i) + "."));
+  }
   vit.norm = maker.norm();
-  vit.norm_grid = maker.grid();
-  vit.head = maker.linear(shape.classes, shape.dim);
+  grids["qact2"] = maker.grid();
+  vit.head = maker.linear("head", shape.classes, shape.dim);
 
   Preprocessing& p = vit.preprocessing;
   p.resize = p.height = p.width = static_cast<int>(shape.image);
   p.mean = shape.input_quantizer ? std::array{0.485, 0.456, 0.406} : std::array{0.5, 0.5, 0.5};
   p.std = shape.input_quantizer ? std::array{0.229, 0.224, 0.225} : std::array{0.5, 0.5, 0.5};
   vit.provenance = {{"arch", "vit"}, {"quant_method", "random"}, {"lis", "True"}};
-  return vit;
+  return {std::move(vit), std::move(maker.calibration)};
+}
+
+Graph lowered(const CalibratedVit& vit, std::vector<std::string> labels) {
+  return lower(network_of(vit.vit), vit.calibration, std::move(labels));
 }
 
 Checkpoint Checkpoint::copy_of(const Safetensors& file) {
@@ -184,23 +204,22 @@ Safetensors Checkpoint::file() const {
   return Safetensors::parse(owner, *owner, "checkpoint");
 }
 
-Checkpoint export_checkpoint(const CalibratedVit& vit) {
+Checkpoint export_checkpoint(const CalibratedVit& calibrated) {
+  const Vit& vit = calibrated.vit;
   Exporter e;
   e.metadata(vit);
   e.patch_embedding(vit);
-  if (vit.input_grid) e.grid("qact_input", *vit.input_grid);
-  e.grid("patch_embed.qact", vit.patch_grid);
-  e.grid("qact_embed", vit.embed_grid);
-  e.grid("qact_pos", vit.position_grid);
-  e.add("cls_token", {1, 1, vit.dim}, vit.class_token);
+  e.add("cls_token", {1, 1, vit.dim}, vit.tokens);
   e.add("pos_embed", {1, 1 + vit.patches(), vit.dim}, vit.position);
-  e.stream("qact1", vit.embed_stream);
   for (std::size_t i = 0; i < vit.blocks.size(); ++i) {
     e.block("blocks." + std::to_string(i) + ".", vit.blocks[i]);
   }
   e.norm("norm", vit.norm);
-  e.grid("qact2", vit.norm_grid);
   e.linear("head", vit.head);
+  for (const auto& [module, grid] : calibrated.calibration.grids) e.grid(module, grid);
+  for (const auto& [module, weights] : calibrated.calibration.weights) {
+    e.weight_grid(module, weights.scale);
+  }
   return std::move(e.checkpoint);
 }
 

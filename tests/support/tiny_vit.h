@@ -7,7 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "converters/vit.h"
+#include "converters/fqvit_import.h"
+#include "graph/graph.h"
 #include "graph/safetensors.h"
 
 namespace intaglio::test {
@@ -21,6 +22,9 @@ struct TinyShape {
 
 /// The same shape gives the same network.
 CalibratedVit tiny_vit(const TinyShape& shape = {});
+
+/// Its integer graph.
+Graph lowered(const CalibratedVit& vit, std::vector<std::string> labels = {});
 
 /// A checkpoint in memory, open to changes.
 struct Checkpoint {

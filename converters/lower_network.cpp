@@ -1,0 +1,247 @@
+#include "converters/lower_network.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "converters/lower.h"
+#include "graph/check.h"
+#include "graph/error.h"
+
+namespace intaglio {
+namespace {
+
+/// Adds the operations of one layer after the other.
+class Lowering {
+ public:
+  Lowering(const Network& network, const Calibration& calibration)
+      : network_(network), calibration_(calibration), made_(network.layers.size()) {}
+
+  Graph run() {
+    graph_.input =
+        add_value("image", DType::kU8, {network_.image_size, network_.image_size, 3}, {});
+    for (std::size_t i = 0; i < network_.layers.size(); ++i) {
+      std::visit([&](const auto& op) { lower_layer(i, network_.layers[i], op); },
+                 network_.layers[i].op);
+    }
+    graph_.output = made_.back().value;
+    return std::move(graph_);
+  }
+
+ private:
+  /// What became of a layer's result.
+  struct Made {
+    ValueId value = 0;
+    InputGrid input;        ///< what one code is worth to a linear layer
+    bool deferred = false;  ///< a linear layer whose sums the addition behind it makes
+  };
+
+  ValueId add_value(std::string name, DType dtype, std::vector<std::size_t> shape, Grid grid) {
+    graph_.values.push_back({std::move(name), dtype, std::move(shape), std::move(grid)});
+    return graph_.values.size() - 1;
+  }
+  template <typename OpT>
+  ValueId add(const std::string& name, OpT op, const std::string& value, DType dtype,
+              std::vector<std::size_t> shape, Grid grid) {
+    op.dst = add_value(value, dtype, std::move(shape), std::move(grid));
+    graph_.ops.push_back({name, std::move(op)});
+    return graph_.values.size() - 1;
+  }
+  /// The op of a layer, and its result.
+  template <typename OpT>
+  void make(std::size_t id, OpT op, DType dtype, Grid grid) {
+    const Layer& layer = network_.layers[id];
+    made_[id].input = {grid.scale, double(grid.zero_point), grid.exponents};
+    made_[id].value = add(layer.name, std::move(op), layer.result, dtype,
+                          {layer.rows, layer.channels}, std::move(grid));
+  }
+  const Grid* find_grid(const std::string& name) const {
+    const auto it = calibration_.grids.find(name);
+    return it == calibration_.grids.end() ? nullptr : &it->second;
+  }
+  const Grid& grid(const std::string& name) const {
+    const Grid* found = find_grid(name);
+    if (found == nullptr) throw Error(ErrorCode::kInvalidArgument, "no grid for '" + name + "'");
+    return *found;
+  }
+  const WeightGrid& weights(const Layer& layer) const {
+    const auto it = calibration_.weights.find(layer.name);
+    if (it == calibration_.weights.end()) {
+      throw Error(ErrorCode::kInvalidArgument, "no weight scales for '" + layer.name + "'");
+    }
+    return it->second;
+  }
+  const Grid& grid_of(ValueId value) const { return graph_.values[value].grid; }
+
+  void lower_layer(std::size_t id, const Layer& layer, const PatchesLayer& patches) {
+    PatchesOp op;
+    op.src = graph_.input;
+    op.patch = static_cast<std::int32_t>(patches.patch);
+    const Preprocessing& p = network_.preprocessing;
+    std::vector<std::uint8_t> table(3 * 256);
+    const Grid* input = find_grid(layer.result);
+    if (input != nullptr) {
+      for (std::size_t i = 0; i < table.size(); ++i) {
+        const float pixel = static_cast<float>(i % 256) / 255.0F;
+        table[i] = quantize(
+            (pixel - static_cast<float>(p.mean[i / 256])) / static_cast<float>(p.std[i / 256]),
+            *input);
+      }
+      op.table = Constant<std::uint8_t>({3, 256}, std::move(table));
+      make(id, std::move(op), DType::kU8, *input);
+      return;
+    }
+    // The pixel is the code; scale and zero point of the normalization fold into patch_embed.
+    if (p.mean != std::array{p.mean[0], p.mean[0], p.mean[0]} ||
+        p.std != std::array{p.std[0], p.std[0], p.std[0]}) {
+      throw Error(ErrorCode::kUnsupported,
+                  "without an input quantizer, mean and std must be the same for all channels");
+    }
+    for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::uint8_t>(i);
+    op.table = Constant<std::uint8_t>({3, 256}, std::move(table));
+    make(id, std::move(op), DType::kU8, {});
+    made_[id].input = {1 / (255 * p.std[0]), 255 * p.mean[0], {}};
+  }
+
+  /// Requantizes codes from one grid to another; nothing to do where they are the same.
+  ValueId regrid(ValueId src, const std::string& value, const Grid& to) {
+    const Grid from = grid_of(src);
+    if (from.scale == to.scale && from.zero_point == to.zero_point) return src;
+    std::vector<std::uint8_t> table(256);
+    for (int code = 0; code < 256; ++code) {
+      table[std::size_t(code)] =
+          quantize(static_cast<float>(from.scale) * static_cast<float>(code - from.zero_point), to);
+    }
+    LookupOp op{src, 0, Constant<std::uint8_t>({256}, std::move(table))};
+    return add(value, std::move(op), value, DType::kU8, graph_.values[src].shape, to);
+  }
+
+  void lower_layer(std::size_t id, const Layer& layer, const EmbedLayer& embed) {
+    const Grid& tokens = grid(kTokenGrid);
+    const Grid& positions = grid(kPositionGrid);
+    const Grid& dst = grid(layer.result);
+    const std::size_t dim = layer.channels;
+    const std::size_t prefix_rows = embed.tokens.size() / dim;
+    std::vector<std::uint8_t> position(embed.position.size());
+    for (std::size_t i = 0; i < position.size(); ++i) {
+      position[i] = quantize(embed.position[i], positions);
+    }
+    std::vector<std::uint8_t> prefix(embed.tokens.size());
+    for (std::size_t i = 0; i < prefix.size(); ++i) {
+      const std::int32_t token = quantize(embed.tokens[i], tokens);
+      const double real = tokens.scale * (token - tokens.zero_point) +
+                          positions.scale * (position[i] - positions.zero_point);
+      const double scale =
+          dst.exponents.empty() ? dst.scale : std::ldexp(dst.scale, dst.exponents[i % dim]);
+      const double code = std::nearbyint(real / scale);
+      prefix[i] = static_cast<std::uint8_t>(std::clamp(code + dst.zero_point, 0.0, 255.0));
+    }
+    const LoweredSum sum = lower_sum(tokens, positions, dst);
+    EmbedOp op;
+    op.src = regrid(made_[layer.src].value, kTokenGrid, tokens);
+    op.position = Constant<std::uint8_t>(
+        {layer.rows - prefix_rows, dim},
+        std::vector<std::uint8_t>(position.begin() + std::ptrdiff_t(prefix.size()),
+                                  position.end()));
+    op.prefix = Constant<std::uint8_t>({prefix_rows, dim}, std::move(prefix));
+    op.position_zero_point = positions.zero_point;
+    op.src_multiplier = sum.multiplier_a;
+    op.position_multiplier = sum.multiplier_b;
+    op.shift = sum.shift;
+    make(id, std::move(op), DType::kU8, dst);
+  }
+
+  void lower_layer(std::size_t id, const Layer& layer, const LinearLayer& linear) {
+    const InputGrid& src = made_[layer.src].input;
+    DType dtype = DType::kU8;
+    Grid dst;
+    if (id + 1 == network_.layers.size()) {
+      dtype = DType::kS32;
+      dst.scale = logit_scale(linear, weights(layer), src);
+    } else if (const Grid* own = find_grid(layer.result)) {
+      dst = *own;
+    } else {
+      const std::size_t reader = network_.readers_of(id).at(0);
+      if (!std::holds_alternative<GeluLayer>(network_.layers[reader].op)) {
+        made_[id].deferred = true;  // the addition that reads it makes the sums
+        return;
+      }
+      dtype = DType::kS16;
+      dst.scale = lower_gelu(grid(network_.layers[reader].result)).src_scale;
+    }
+    LinearOp op = lower_linear(linear, weights(layer), src, dst.scale);
+    op.src = made_[layer.src].value;
+    make(id, std::move(op), dtype, std::move(dst));
+  }
+
+  void lower_layer(std::size_t id, const Layer& layer, const NormLayer& norm) {
+    const Grid& dst = grid(layer.result);
+    LayerNormOp op = lower_layernorm(norm, dst.scale);
+    op.src = made_[layer.src].value;
+    make(id, std::move(op), DType::kU8, dst);
+  }
+
+  void lower_layer(std::size_t id, const Layer& layer, const AttentionLayer& attention) {
+    const Grid& dst = grid(layer.result);
+    const ValueId src = made_[layer.src].value;
+    AttentionOp op = lower_attention(grid_of(src), grid(score_grid_of(layer)), dst, attention.heads,
+                                     layer.channels / attention.heads, layer.rows,
+                                     calibration_.softmax, calibration_.zero_code);
+    op.src = src;
+    make(id, std::move(op), DType::kU8, dst);
+  }
+
+  void lower_layer(std::size_t id, const Layer& layer, const GeluLayer&) {
+    const Grid& dst = grid(layer.result);
+    GeluOp op = lower_gelu(dst).op;
+    op.src = made_[layer.src].value;
+    make(id, std::move(op), DType::kU8, dst);
+  }
+
+  void lower_layer(std::size_t id, const Layer& layer, const AddLayer& sum) {
+    const Grid& dst = grid(layer.result);
+    const ValueId stream = made_[sum.stream].value;
+    if (!made_[layer.src].deferred) {
+      const ValueId a = made_[layer.src].value;
+      const LoweredSum lowered = lower_sum(grid_of(a), grid_of(stream), dst);
+      make(id,
+           ResidualAddOp{a, stream, 0, lowered.multiplier_a, lowered.multiplier_b, lowered.shift},
+           DType::kU8, dst);
+      return;
+    }
+    const Layer& products = network_.layers[layer.src];
+    LinearOp op = lower_sum_of_products(std::get<LinearLayer>(products.op), weights(products),
+                                        made_[products.src].input, grid_of(stream), dst);
+    op.src = made_[products.src].value;
+    op.residual = stream;
+    made_[id].input = {dst.scale, double(dst.zero_point), dst.exponents};
+    made_[id].value = add(products.name, std::move(op), layer.result, calibration_.stream,
+                          {layer.rows, layer.channels}, dst);
+  }
+
+  void lower_layer(std::size_t id, const Layer& layer, const SelectLayer&) {
+    SelectRowsOp op;
+    op.src = made_[layer.src].value;
+    const Value& src = graph_.values[op.src];
+    make(id, op, src.dtype, src.grid);
+  }
+
+  const Network& network_;
+  const Calibration& calibration_;
+  std::vector<Made> made_;
+  Graph graph_;
+};
+
+}  // namespace
+
+Graph lower(const Network& network, const Calibration& calibration,
+            std::vector<std::string> labels) {
+  Graph graph = Lowering(network, calibration).run();
+  graph.preprocessing = network.preprocessing;
+  graph.labels = std::move(labels);
+  graph.provenance = network.provenance;
+  check(graph);
+  return graph;
+}
+
+}  // namespace intaglio

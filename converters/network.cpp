@@ -1,0 +1,39 @@
+#include "converters/network.h"
+
+namespace intaglio {
+
+std::string score_grid_of(const Layer& attention) {
+  return attention.name + ".qact_attn1";
+}
+
+std::vector<std::size_t> Network::readers_of(std::size_t id) const {
+  std::vector<std::size_t> readers;
+  for (std::size_t i = 1; i < layers.size(); ++i) {
+    const auto* add = std::get_if<AddLayer>(&layers[i].op);
+    if (layers[i].src == id || (add != nullptr && add->stream == id)) readers.push_back(i);
+  }
+  return readers;
+}
+
+bool Network::is_stream(std::size_t id) const {
+  for (const std::size_t reader : readers_of(id)) {
+    const auto& op = layers[reader].op;
+    if (std::holds_alternative<NormLayer>(op)) return true;
+    if (std::holds_alternative<SelectLayer>(op) && is_stream(reader)) return true;
+  }
+  return false;
+}
+
+std::size_t Network::multiply_accumulates() const {
+  std::size_t macs = 0;
+  for (const Layer& layer : layers) {
+    if (const auto* linear = std::get_if<LinearLayer>(&layer.op)) {
+      macs += layer.rows * linear->n * linear->k;
+    } else if (std::holds_alternative<AttentionLayer>(layer.op)) {
+      macs += 2 * layer.rows * layer.rows * layer.channels;
+    }
+  }
+  return macs;
+}
+
+}  // namespace intaglio
