@@ -77,30 +77,29 @@ class Lowering {
     PatchesOp op;
     op.src = graph_.input;
     op.patch = static_cast<std::int32_t>(patches.patch);
-    const Preprocessing& p = network_.preprocessing;
     std::vector<std::uint8_t> table(3 * 256);
     const Grid* input = find_grid(layer.result);
     if (input != nullptr) {
       for (std::size_t i = 0; i < table.size(); ++i) {
         const float pixel = static_cast<float>(i % 256) / 255.0F;
-        table[i] = quantize(
-            (pixel - static_cast<float>(p.mean[i / 256])) / static_cast<float>(p.std[i / 256]),
-            *input);
+        table[i] = quantize((pixel - static_cast<float>(patches.mean[i / 256])) /
+                                static_cast<float>(patches.std[i / 256]),
+                            *input);
       }
       op.table = Constant<std::uint8_t>({3, 256}, std::move(table));
       make(id, std::move(op), DType::kU8, *input);
       return;
     }
     // The pixel is the code; scale and zero point of the normalization fold into patch_embed.
-    if (p.mean != std::array{p.mean[0], p.mean[0], p.mean[0]} ||
-        p.std != std::array{p.std[0], p.std[0], p.std[0]}) {
+    if (patches.mean != std::array{patches.mean[0], patches.mean[0], patches.mean[0]} ||
+        patches.std != std::array{patches.std[0], patches.std[0], patches.std[0]}) {
       throw Error(ErrorCode::kUnsupported,
                   "without an input quantizer, mean and std must be the same for all channels");
     }
     for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::uint8_t>(i);
     op.table = Constant<std::uint8_t>({3, 256}, std::move(table));
     make(id, std::move(op), DType::kU8, {});
-    made_[id].input = {1 / (255 * p.std[0]), 255 * p.mean[0], {}};
+    made_[id].input = {1 / (255 * patches.std[0]), 255 * patches.mean[0], {}};
   }
 
   /// Requantizes codes from one grid to another; nothing to do where they are the same.

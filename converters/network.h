@@ -2,6 +2,7 @@
 // observes and lowering turns into integers. docs/arithmetic.md has the graph.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <map>
 #include <string>
@@ -27,9 +28,10 @@ struct FloatNorm {
   float epsilon = 1e-6F;
 };
 
-/// Normalized pixels, patch by patch, in order (y, x, channel).
+/// Normalized pixels, (p / 255 - mean) / std, patch by patch, in order (y, x, channel).
 struct PatchesLayer {
   std::size_t patch = 0;
+  std::array<double, 3> mean{}, std{1, 1, 1};
 };
 /// Prefix tokens (class token, and the distillation token of some), then the patches; plus
 /// positions.

@@ -12,8 +12,8 @@ class Builder {
 
   Network build() {
     const std::size_t patches = vit_.patches();
-    std::size_t x =
-        add("patches", "qact_input", 0, patches, vit_.patch_embed.k, PatchesLayer{vit_.patch});
+    std::size_t x = add("patches", "qact_input", 0, patches, vit_.patch_embed.k,
+                        PatchesLayer{vit_.patch, vit_.preprocessing.mean, vit_.preprocessing.std});
     x = linear("patch_embed.proj", "patch_embed.qact", x, vit_.patch_embed);
     const std::size_t prefix = vit_.prefix();
     x = add("embed", "qact1", x, prefix + patches, vit_.dim,

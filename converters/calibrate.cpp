@@ -1,0 +1,116 @@
+#include "converters/calibrate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "converters/float_executor.h"
+
+namespace intaglio {
+namespace {
+
+/// Probabilities of one row of scaled scores by the reference's Log-Int-Softmax, in its float32.
+void log_int_softmax(std::span<float> row, float scale) {
+  constexpr double kA = 0.35815147;
+  constexpr double kB = 0.96963238;
+  constexpr float kLargestPower = 30;
+  constexpr float kCodes = 16;
+  const float x0 = std::floor(-0.6931F / scale);
+  const float b = std::floor(static_cast<float>(kB / kA) / scale);
+  const float c = std::floor(static_cast<float>(1 / kA) / (scale * scale));
+  const float largest = *std::max_element(row.begin(), row.end()) / scale;
+  std::vector<float> exponentials;
+  double sum = 0;
+  for (const float score : row) {
+    const float x = std::max(score / scale - largest, kLargestPower * x0);
+    const float q = std::floor(x / x0);
+    const float r = x - x0 * q;
+    const float e = std::max(0.0F, std::floor((r * (r + b) + c) * std::exp2(kLargestPower - q)));
+    exponentials.push_back(e);
+    sum += double{e};
+  }
+  for (std::size_t j = 0; j < row.size(); ++j) {
+    const float share = std::nearbyint(static_cast<float>(sum) / exponentials[j]);
+    float code = std::floor(std::log2(share));
+    if (share - std::exp2(code) >= std::exp2(code - 1)) ++code;
+    row[j] = code >= kCodes ? 0.0F : std::exp2(-code);
+  }
+}
+
+/// One observer for each quantizer.
+class PaperCalibrator : public TensorObserver {
+ public:
+  PaperCalibrator(const Network& network, ObserverKind kind) {
+    for (std::size_t id = 0; id + 1 < network.layers.size(); ++id) {
+      const Layer& layer = network.layers[id];
+      if (!has_quantizer(network, id)) continue;
+      observers_[layer.result] = network.is_stream(id) ? make_ptf_observer() : make_observer(kind);
+      if (std::holds_alternative<AttentionLayer>(layer.op)) {
+        observers_[score_grid_of(layer)] = make_observer(kind);
+      }
+      if (std::holds_alternative<EmbedLayer>(layer.op)) {
+        observers_[kTokenGrid] = make_observer(kind);
+        observers_[kPositionGrid] = make_observer(kind);
+      }
+    }
+  }
+
+  void set_last(bool last) { last_ = last; }
+
+  void tensor(const std::string& name, std::span<float> values, std::size_t channels) override {
+    const auto it = observers_.find(name);
+    if (it == observers_.end()) return;
+    it->second->observe(values, channels);
+    if (last_) calibration.grids[name] = it->second->grid(values, channels);
+  }
+  bool scores(const std::string& name, std::span<float> values, std::size_t tokens) override {
+    tensor(name, values, tokens);
+    if (!last_) return false;
+    // The reference has the scale by now, and goes on with its own softmax in the last batch.
+    const auto scale = static_cast<float>(calibration.grids.at(name).scale);
+    for (std::size_t at = 0; at < values.size(); at += tokens) {
+      log_int_softmax(values.subspan(at, tokens), scale);
+    }
+    return true;
+  }
+
+  Calibration calibration;
+
+ private:
+  /// fc1's result goes to GELU as it is, a selected row has the grid of its source.
+  static bool has_quantizer(const Network& network, std::size_t id) {
+    const auto& op = network.layers[id].op;
+    if (std::holds_alternative<SelectLayer>(op)) return false;
+    if (const auto* patches = std::get_if<PatchesLayer>(&op)) {
+      const auto alike = [](const std::array<double, 3>& a) {
+        return a[0] == a[1] && a[0] == a[2];
+      };
+      return !alike(patches->mean) || !alike(patches->std);
+    }
+    const std::size_t reader = network.readers_of(id).at(0);
+    return !std::holds_alternative<GeluLayer>(network.layers[reader].op);
+  }
+
+  std::map<std::string, std::unique_ptr<Observer>> observers_;
+  bool last_ = false;
+};
+
+}  // namespace
+
+Calibration calibrate_as_paper(const Network& network, const CalibrationImages& images,
+                               ObserverKind kind, const ReportProgress& progress) {
+  FloatExecutor executor(network);
+  PaperCalibrator calibrator(network, kind);
+  for (std::size_t i = 0; i < images.batches(); ++i) {
+    calibrator.set_last(i + 1 == images.batches());
+    executor.run(images.pixels_of(i), images.images_of(i), &calibrator);
+    if (progress) progress(double(i + 1) / double(images.batches()));
+  }
+  for (const Layer& layer : network.layers) {
+    if (const auto* linear = std::get_if<LinearLayer>(&layer.op)) {
+      calibrator.calibration.weights[layer.name] = {weight_scales(linear->weight, linear->n), {}};
+    }
+  }
+  return std::move(calibrator.calibration);
+}
+
+}  // namespace intaglio

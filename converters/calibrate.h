@@ -1,0 +1,38 @@
+// Calibration as in the paper (FQ-ViT, Lin et al. 2022).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "converters/calibration.h"
+#include "converters/network.h"
+#include "converters/observers.h"
+
+namespace intaglio {
+
+/// Preprocessed images, in the order and the batches that calibration sees.
+struct CalibrationImages {
+  std::vector<std::uint8_t> pixels;  ///< [count, size, size, 3]
+  std::size_t count = 0;
+  std::size_t batch = 16;  ///< images at a time; the last batch may be smaller
+
+  std::size_t batches() const { return (count + batch - 1) / batch; }
+  std::size_t images_of(std::size_t index) const { return std::min(batch, count - index * batch); }
+  std::span<const std::uint8_t> pixels_of(std::size_t index) const {
+    const std::size_t per_image = pixels.size() / count;
+    return {pixels.data() + index * batch * per_image, images_of(index) * per_image};
+  }
+};
+
+/// Told how much of the work is done: 0..1.
+using ReportProgress = std::function<void(double share)>;
+
+/// Grids of all quantizers of the paper's graph: `kind` for activations, minmax for weights, PTF
+/// for residual streams, Log-Int-Softmax. Without an input quantizer where pixels are normalized
+/// alike in all channels.
+Calibration calibrate_as_paper(const Network& network, const CalibrationImages& images,
+                               ObserverKind kind, const ReportProgress& progress = {});
+
+}  // namespace intaglio

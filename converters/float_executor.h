@@ -1,0 +1,44 @@
+// Runs a network in float32 on oneDNN: what calibration observes, and what accuracy is measured
+// against.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "converters/network.h"
+#include "engine/thread_pool.h"
+
+namespace intaglio {
+
+/// Told of every tensor where a quantizer may stand; what it writes there is what the network goes
+/// on with.
+class TensorObserver {
+ public:
+  virtual ~TensorObserver() = default;
+  /// `values` [rows, channels]; `name` is that of a layer's result, or kTokenGrid, kPositionGrid.
+  virtual void tensor(const std::string& name, std::span<float> values, std::size_t channels) = 0;
+  /// Scaled scores [rows, tokens] under the name of their quantizer. True: they have been replaced
+  /// by probabilities, and no softmax is wanted.
+  virtual bool scores(const std::string& name, std::span<float> values, std::size_t tokens) = 0;
+};
+
+/// Images of a batch are shared out over threads. One caller at a time.
+class FloatExecutor {
+ public:
+  /// The network must outlive the executor. threads 0: one per CPU that this process may use.
+  explicit FloatExecutor(const Network& network, std::size_t threads = 0);
+
+  /// pixels [images, size, size, 3], RGB; returns logits [images, classes].
+  std::vector<float> run(std::span<const std::uint8_t> pixels, std::size_t images,
+                         TensorObserver* observer = nullptr);
+
+ private:
+  const Network& network_;
+  std::vector<std::size_t> last_reader_;  ///< per layer: when its result may go
+  ThreadPool pool_;
+};
+
+}  // namespace intaglio
