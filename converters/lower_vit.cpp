@@ -131,28 +131,28 @@ class Builder {
     patches = regrid(patches, "qact_embed", vit_.patch_grid, vit_.embed_grid);
 
     const std::size_t dim = vit_.dim;
-    std::vector<std::uint8_t> position(vit_.position.size());
+    std::vector<std::int16_t> position(vit_.position.size());
     for (std::size_t i = 0; i < position.size(); ++i) {
       position[i] = quantize(vit_.position[i], vit_.position_grid);
     }
     const PtfGrid& dst = vit_.embed_stream;
-    std::vector<std::uint8_t> prefix(dim);
+    std::vector<std::int16_t> prefix(dim);
     for (std::size_t c = 0; c < dim; ++c) {
       const std::int32_t token = quantize(vit_.class_token[c], vit_.embed_grid);
       const double real =
           double{vit_.embed_grid.scale} * (token - vit_.embed_grid.zero_point) +
           double{vit_.position_grid.scale} * (position[c] - vit_.position_grid.zero_point);
       const double code = std::nearbyint(real / std::ldexp(double{dst.scale}, dst.exponents[c]));
-      prefix[c] = static_cast<std::uint8_t>(std::clamp(code + dst.zero_point, 0.0, 255.0));
+      prefix[c] = static_cast<std::int16_t>(std::clamp(code + dst.zero_point, 0.0, 255.0));
     }
     const LoweredSum sum = lower_sum(
         vit_.embed_grid, PtfGrid{vit_.position_grid.scale, {}, vit_.position_grid.zero_point}, dst);
     EmbedOp op;
     op.src = patches;
-    op.prefix = Constant<std::uint8_t>({1, dim}, std::move(prefix));
-    op.position = Constant<std::uint8_t>(
+    op.prefix = Constant<std::int16_t>({1, dim}, std::move(prefix));
+    op.position = Constant<std::int16_t>(
         {vit_.patches(), dim},
-        std::vector<std::uint8_t>(position.begin() + std::ptrdiff_t(dim), position.end()));
+        std::vector<std::int16_t>(position.begin() + std::ptrdiff_t(dim), position.end()));
     op.position_zero_point = vit_.position_grid.zero_point;
     op.src_multiplier = sum.multiplier_a;
     op.position_multiplier = sum.multiplier_b;
