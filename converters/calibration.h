@@ -19,8 +19,8 @@ struct WeightGrid {
 };
 
 /// Scales are float32 values, as the reference's; results are u8 unless said otherwise. A linear
-/// layer whose result has no grid adds its accumulators to the residual stream directly (or, before
-/// GELU, gets a s16 grid; as the last layer, s32).
+/// layer whose result has no grid adds its accumulators to the residual stream directly; before
+/// GELU, and before a s16 embedding, its result is s16, of the last layer s32.
 struct Calibration {
   std::map<std::string, Grid> grids;          ///< by the quantizer's name; none for "qact_input":
                                               ///< the pixels are the codes

@@ -43,10 +43,6 @@ std::int64_t sum_of_row(const std::vector<std::int8_t>& weight, std::size_t row,
   return sum;
 }
 
-double channel_scale(const Grid& grid, std::size_t c) {
-  return grid.exponents.empty() ? grid.scale : std::ldexp(grid.scale, grid.exponents[c]);
-}
-
 std::vector<std::int8_t> codes_of(const FloatLinear& layer, const WeightGrid& weights,
                                   const InputGrid& src) {
   if (!weights.codes.empty()) return weights.codes;
@@ -115,6 +111,10 @@ FixedPoint to_fixed_point(std::span<const double> reals, int max_shift, std::int
     fixed.multiplier.push_back(static_cast<std::int32_t>(std::llround(std::ldexp(r, fixed.shift))));
   }
   return fixed;
+}
+
+double channel_scale(const Grid& grid, std::size_t c) {
+  return grid.exponents.empty() ? grid.scale : std::ldexp(grid.scale, grid.exponents[c]);
 }
 
 std::uint8_t quantize(float real, const Grid& grid) {
@@ -273,8 +273,11 @@ AttentionOp lower_attention(const Grid& qkv, const Grid& scores, const Grid& res
 }
 
 LoweredGelu lower_gelu(const Grid& dst) {
-  const double step = dst.scale;
-  const double top = (256 - dst.zero_point) * step;  // beyond it the code is 255
+  const int spread =
+      dst.exponents.empty() ? 0 : *std::max_element(dst.exponents.begin(), dst.exponents.end());
+  const double step = dst.scale;  // of the finest channel
+  const double top =
+      std::ldexp((256 - dst.zero_point) * step, spread);  // beyond it every code is 255
   double cutoff = 1;  // beyond it GELU is max(x, 0) within 1/512 of a code
   while (cutoff < 12 && gelu_bend(cutoff) > step / 512) cutoff += 1.0 / 64;
 
@@ -282,7 +285,8 @@ LoweredGelu lower_gelu(const Grid& dst) {
   while (bits > 0 && cutoff / (kGeluPieces << bits) * INT16_MAX < std::max(top, cutoff)) --bits;
   LoweredGelu gelu;
   gelu.src_scale = std::max(cutoff / (kGeluPieces << bits), top / INT16_MAX);
-  const FixedPoint slope_one = to_fixed_point(std::array{gelu.src_scale / step}, 30, INT16_MAX);
+  const FixedPoint slope_one =
+      to_fixed_point(std::array{gelu.src_scale / step}, 30 - spread, INT16_MAX);
 
   std::vector<std::int32_t> base(kGeluPieces);
   std::vector<std::int32_t> slope(kGeluPieces);

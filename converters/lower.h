@@ -24,6 +24,9 @@ FixedPoint to_fixed_point(std::span<const double> reals, int max_shift = 62,
 /// Code of a float as the reference rounds it: r / s + z in float32, half to even, clamped to u8.
 std::uint8_t quantize(float real, const Grid& grid);
 
+/// Scale of channel c.
+double channel_scale(const Grid& grid, std::size_t c);
+
 /// Grid of a linear layer's input: u8 codes, or raw pixels with a half-integer zero point.
 struct InputGrid {
   double scale = 1;

@@ -116,57 +116,75 @@ class Lowering {
   }
 
   void lower_layer(std::size_t id, const Layer& layer, const EmbedLayer& embed) {
+    const Grid& dst = grid(layer.result);
+    const std::size_t prefix = embed.tokens.size();
+    EmbedOp op;
+    std::vector<std::int16_t> tokens(prefix);
+    std::vector<std::int16_t> position;
+    if (calibration_.stream == DType::kS16) {
+      op.src = made_[layer.src].value;
+      for (std::size_t i = 0; i < prefix; ++i) {
+        tokens[i] = word(double{embed.tokens[i]} + double{embed.position[i]}, dst.scale);
+      }
+      for (const float p : embed.position) position.push_back(word(p, dst.scale));
+    } else {
+      add_codes(layer, embed, op, tokens, position);
+    }
+    position.erase(position.begin(), position.begin() + static_cast<std::ptrdiff_t>(prefix));
+    const std::size_t rows = prefix / layer.channels;
+    op.prefix = Constant<std::int16_t>({rows, layer.channels}, std::move(tokens));
+    op.position = Constant<std::int16_t>({layer.rows - rows, layer.channels}, std::move(position));
+    make(id, std::move(op), calibration_.stream, dst);
+  }
+
+  static std::int16_t word(double real, double scale) {
+    const double code = std::clamp(std::nearbyint(real / scale), -32768.0, 32767.0);
+    return static_cast<std::int16_t>(code);
+  }
+
+  /// Patches and positions on u8 grids of their own, prefix tokens on the stream's.
+  void add_codes(const Layer& layer, const EmbedLayer& embed, EmbedOp& op,
+                 std::vector<std::int16_t>& prefix, std::vector<std::int16_t>& position) {
     const Grid& tokens = grid(kTokenGrid);
     const Grid& positions = grid(kPositionGrid);
     const Grid& dst = grid(layer.result);
-    const std::size_t dim = layer.channels;
-    const std::size_t prefix_rows = embed.tokens.size() / dim;
-    std::vector<std::uint8_t> position(embed.position.size());
-    for (std::size_t i = 0; i < position.size(); ++i) {
-      position[i] = quantize(embed.position[i], positions);
-    }
-    std::vector<std::uint8_t> prefix(embed.tokens.size());
+    for (const float p : embed.position) position.push_back(quantize(p, positions));
     for (std::size_t i = 0; i < prefix.size(); ++i) {
       const std::int32_t token = quantize(embed.tokens[i], tokens);
       const double real = tokens.scale * (token - tokens.zero_point) +
                           positions.scale * (position[i] - positions.zero_point);
-      const double scale =
-          dst.exponents.empty() ? dst.scale : std::ldexp(dst.scale, dst.exponents[i % dim]);
-      const double code = std::nearbyint(real / scale);
-      prefix[i] = static_cast<std::uint8_t>(std::clamp(code + dst.zero_point, 0.0, 255.0));
+      const std::size_t c = i % layer.channels;
+      const double code = std::nearbyint(real / channel_scale(dst, c));
+      prefix[i] = static_cast<std::int16_t>(std::clamp(code + dst.zero_point, 0.0, 255.0));
     }
     const LoweredSum sum = lower_sum(tokens, positions, dst);
-    EmbedOp op;
     op.src = regrid(made_[layer.src].value, kTokenGrid, tokens);
-    op.position = Constant<std::uint8_t>(
-        {layer.rows - prefix_rows, dim},
-        std::vector<std::uint8_t>(position.begin() + std::ptrdiff_t(prefix.size()),
-                                  position.end()));
-    op.prefix = Constant<std::uint8_t>({prefix_rows, dim}, std::move(prefix));
     op.position_zero_point = positions.zero_point;
     op.src_multiplier = sum.multiplier_a;
     op.position_multiplier = sum.multiplier_b;
     op.shift = sum.shift;
-    make(id, std::move(op), DType::kU8, dst);
   }
 
   void lower_layer(std::size_t id, const Layer& layer, const LinearLayer& linear) {
     const InputGrid& src = made_[layer.src].input;
     DType dtype = DType::kU8;
     Grid dst;
+    const Grid* own = find_grid(layer.result);
     if (id + 1 == network_.layers.size()) {
       dtype = DType::kS32;
       dst.scale = logit_scale(linear, weights(layer), src);
-    } else if (const Grid* own = find_grid(layer.result)) {
+    } else if (own != nullptr) {
       dst = *own;
     } else {
-      const std::size_t reader = network_.readers_of(id).at(0);
-      if (!std::holds_alternative<GeluLayer>(network_.layers[reader].op)) {
-        made_[id].deferred = true;  // the addition that reads it makes the sums
+      const Layer& reader = network_.layers[network_.readers_of(id).at(0)];
+      dtype = DType::kS16;
+      if (std::holds_alternative<AddLayer>(reader.op)) {
+        made_[id].deferred = true;  // the addition makes the sums
         return;
       }
-      dtype = DType::kS16;
-      dst.scale = lower_gelu(grid(network_.layers[reader].result)).src_scale;
+      const Grid& wanted = grid(reader.result);
+      dst.scale = std::holds_alternative<GeluLayer>(reader.op) ? lower_gelu(wanted).src_scale
+                                                               : wanted.scale;
     }
     LinearOp op = lower_linear(linear, weights(layer), src, dst.scale);
     op.src = made_[layer.src].value;

@@ -45,7 +45,10 @@ Uses uses_of(const Work& work) {
 Rows needed_rows(const Graph& graph, const Op& op, ValueId operand, Rows rows) {
   if (const auto* select = std::get_if<SelectRowsOp>(&op.params)) {
     const auto first = static_cast<std::size_t>(select->first);
-    return {first + rows.begin, first + rows.end};
+    // How many rows of the operand lie side by side in one of the result.
+    const std::size_t each =
+        graph.values[select->dst].shape[1] / graph.values[select->src].shape[1];
+    return {first + rows.begin * each, first + rows.end * each};
   }
   const bool row_by_row = std::holds_alternative<LayerNormOp>(op.params) ||
                           std::holds_alternative<LinearOp>(op.params) ||
@@ -182,7 +185,8 @@ class Arena {
       }
       const Value& dst = graph.values[uses.dst];
       if (const auto* select = std::get_if<SelectRowsOp>(&works[i].op->params)) {
-        const std::size_t row = bytes_of(dst) / dst.shape[0];
+        const Value& src = graph.values[uses.a];
+        const std::size_t row = bytes_of(src) / src.shape[0];
         places_[uses.dst] = {
             places_[uses.a].block,
             places_[uses.a].offset + static_cast<std::size_t>(select->first) * row};

@@ -1,7 +1,6 @@
 #include "engine/steps.h"
 
 #include <algorithm>
-#include <cstring>
 #include <new>
 #include <optional>
 #include <vector>
@@ -36,6 +35,9 @@ const std::uint8_t* codes(const void* buffer) {
 }
 std::uint8_t* codes(void* buffer) {
   return static_cast<std::uint8_t*>(buffer);
+}
+const std::int16_t* words(const void* buffer) {
+  return static_cast<const std::int16_t*>(buffer);
 }
 
 kernels::CodeType code_type(DType dtype) {
@@ -96,16 +98,47 @@ class LookupStep : public RowStep {
   std::size_t cols_;
 };
 
+/// The token sequence in T: prefix rows are copied, the others are the kind's own.
+template <typename T>
 class EmbedStep : public RowStep {
  public:
-  EmbedStep(const Graph& graph, const EmbedOp& op, const Work& work, const KernelTable& table)
-      : RowStep(work.rows), kernel_(table.residual_add), op_(op) {
+  EmbedStep(const Graph& graph, const EmbedOp& op, const Work& work)
+      : RowStep(work.rows),
+        dim_(graph.values[op.dst].shape[1]),
+        prefix_rows_(op.prefix.shape()[0]),
+        prefix_(op.prefix.view().begin(), op.prefix.view().end()),
+        position_(op.position.view().begin(), op.position.view().end()) {}
+
+ protected:
+  std::size_t dim() const { return dim_; }
+
+ private:
+  void run_rows(const Operands& o, std::size_t begin, std::size_t end) const noexcept override {
+    T* dst = static_cast<T*>(o.dst);
+    if (begin < prefix_rows_) {
+      const std::size_t stop = std::min(end, prefix_rows_);
+      std::copy(prefix_.data() + begin * dim_, prefix_.data() + stop * dim_, dst + begin * dim_);
+      begin = stop;
+    }
+    if (begin == end) return;
+    const std::size_t at = (begin - prefix_rows_) * dim_;
+    add(static_cast<const T*>(o.a) + at, position_.data() + at, end - begin, dst + begin * dim_);
+  }
+  virtual void add(const T* patches, const T* position, std::size_t rows,
+                   T* dst) const noexcept = 0;
+
+  std::size_t dim_, prefix_rows_;
+  std::vector<T> prefix_, position_;
+};
+
+class EmbedCodesStep : public EmbedStep<std::uint8_t> {
+ public:
+  EmbedCodesStep(const Graph& graph, const EmbedOp& op, const Work& work, const KernelTable& table)
+      : EmbedStep(graph, op, work), kernel_(table.residual_add) {
     const Value& dst = graph.values[op.dst];
-    dim_ = dst.shape[1];
-    prefix_rows_ = op.prefix.shape()[0];
-    zeros_.assign(dim_, 0);
-    exponents_ = exponents_of(dst.grid, dim_);
-    params_ = {.dim = dim_,
+    zeros_.assign(dim(), 0);
+    exponents_ = exponents_of(dst.grid, dim());
+    params_ = {.dim = dim(),
                .zero_a = graph.values[op.src].grid.zero_point,
                .multiplier_a = op.src_multiplier,
                .zero_b = op.position_zero_point,
@@ -117,24 +150,28 @@ class EmbedStep : public RowStep {
   }
 
  private:
-  void run_rows(const Operands& o, std::size_t begin, std::size_t end) const noexcept override {
-    std::uint8_t* dst = codes(o.dst);
-    if (begin < prefix_rows_) {
-      const std::size_t stop = std::min(end, prefix_rows_);
-      std::memcpy(dst + begin * dim_, op_.prefix.data() + begin * dim_, (stop - begin) * dim_);
-      begin = stop;
-    }
-    if (begin == end) return;
-    const std::size_t patch = begin - prefix_rows_;
-    kernel_(params_, codes(o.a) + patch * dim_, op_.position.data() + patch * dim_, end - begin,
-            dst + begin * dim_);
+  void add(const std::uint8_t* patches, const std::uint8_t* position, std::size_t rows,
+           std::uint8_t* dst) const noexcept override {
+    kernel_(params_, patches, position, rows, dst);
   }
 
   decltype(KernelTable::residual_add) kernel_;
-  const EmbedOp& op_;
-  std::size_t dim_, prefix_rows_;
   std::vector<std::uint8_t> zeros_, exponents_;
   kernels::ResidualParams params_;
+};
+
+class EmbedWordsStep : public EmbedStep<std::int16_t> {
+ public:
+  EmbedWordsStep(const Graph& graph, const EmbedOp& op, const Work& work, const KernelTable& table)
+      : EmbedStep(graph, op, work), kernel_(table.add_s16) {}
+
+ private:
+  void add(const std::int16_t* patches, const std::int16_t* position, std::size_t rows,
+           std::int16_t* dst) const noexcept override {
+    kernel_(patches, position, rows * dim(), dst);
+  }
+
+  decltype(KernelTable::add_s16) kernel_;
 };
 
 class LayerNormStep : public RowStep {
@@ -168,8 +205,16 @@ class LayerNormStep : public RowStep {
 };
 
 kernels::GeluParams gelu_params(const Graph& graph, const GeluOp& op) {
-  return {op.multiplier,  op.shift,        op.segment_bits,
-          op.base.data(), op.slope.data(), graph.values[op.dst].grid.zero_point};
+  const Value& dst = graph.values[op.dst];
+  const auto& exponents = dst.grid.exponents;
+  return {.multiplier = op.multiplier,
+          .shift = op.shift,
+          .segment_bits = op.segment_bits,
+          .base = op.base.data(),
+          .slope = op.slope.data(),
+          .zero_point = dst.grid.zero_point,
+          .exponents = exponents.empty() ? nullptr : exponents.data(),
+          .dim = dst.shape[1]};
 }
 
 /// A residual addition's parameters and the exponents they point to.
@@ -370,19 +415,15 @@ class AttentionStep : public Step {
 class GeluStep : public RowStep {
  public:
   GeluStep(const Graph& graph, const GeluOp& op, const Work& work, const KernelTable& table)
-      : RowStep(work.rows),
-        kernel_(table.gelu_table),
-        cols_(graph.values[op.dst].shape[1]),
-        params_(gelu_params(graph, op)) {}
+      : RowStep(work.rows), kernel_(table.gelu_table), params_(gelu_params(graph, op)) {}
 
  private:
   void run_rows(const Operands& o, std::size_t begin, std::size_t end) const noexcept override {
-    kernel_(params_, static_cast<const std::int16_t*>(o.a) + begin * cols_, (end - begin) * cols_,
-            codes(o.dst) + begin * cols_);
+    const std::size_t at = begin * params_.dim;
+    kernel_(params_, words(o.a) + at, end - begin, codes(o.dst) + at);
   }
 
   decltype(KernelTable::gelu_table) kernel_;
-  std::size_t cols_;
   kernels::GeluParams params_;
 };
 
@@ -410,7 +451,10 @@ struct MakeStep {
 
   std::unique_ptr<Step> operator()(const PatchesOp& op) const { return make<PatchesStep>(op); }
   std::unique_ptr<Step> operator()(const LookupOp& op) const { return make<LookupStep>(op); }
-  std::unique_ptr<Step> operator()(const EmbedOp& op) const { return make<EmbedStep>(op); }
+  std::unique_ptr<Step> operator()(const EmbedOp& op) const {
+    if (graph.values[op.dst].dtype == DType::kS16) return make<EmbedWordsStep>(op);
+    return make<EmbedCodesStep>(op);
+  }
   std::unique_ptr<Step> operator()(const LayerNormOp& op) const { return make<LayerNormStep>(op); }
   std::unique_ptr<Step> operator()(const LinearOp& op) const { return make<LinearStep>(op); }
   std::unique_ptr<Step> operator()(const AttentionOp& op) const { return make<AttentionStep>(op); }

@@ -224,9 +224,9 @@ class Checker {
   void check_op(const EmbedOp& op) {
     const Value& src = source(op.src);
     const Value& dst = made(op.dst);
-    require_matrix(src, DType::kU8);
+    any_stream(dst);
+    require_matrix(src, dst.dtype);
     require_one_scale(src);
-    stream(dst);
     const auto& prefix = op.prefix.shape();
     require(prefix.size() == 2 && prefix[1] == dst.shape[1], "prefix must be [rows, channels]");
     require(dst.shape[0] >= prefix[0] && dst.shape[0] - prefix[0] == src.shape[0] &&
@@ -234,9 +234,21 @@ class Checker {
             "the result must have the prefix's and the patches' rows");
     require_shape("prefix", op.prefix, prefix);
     require_shape("position", op.position, src.shape);
+    if (dst.dtype == DType::kS16) {
+      require(src.grid.scale == dst.grid.scale, "s16 patches must have the result's scale");
+      require(op.position_zero_point == 0 && op.src_multiplier == 0 &&
+                  op.position_multiplier == 0 && op.shift == 0,
+              "an s16 embedding has no multipliers, shift or zero point");
+      return;
+    }
+    require_u8_codes("prefix", op.prefix);
+    require_u8_codes("position", op.position);
     require_range("position_zero_point", op.position_zero_point, 0, 255);
     check_sum(src.grid.zero_point, op.src_multiplier, Grid{1, op.position_zero_point, {}},
               op.position_multiplier, dst.grid, op.shift);
+  }
+  void require_u8_codes(const char* name, const Constant<std::int16_t>& constant) const {
+    for (const std::int16_t code : constant.view()) require_range(name, code, 0, 255);
   }
 
   /// A residual stream as residual additions between codes read and write it.
@@ -280,8 +292,7 @@ class Checker {
     const Value& src = source(op.src);
     const Value* residual = op.residual ? &source(*op.residual) : nullptr;
     const Value& dst = made(op.dst);
-    require_matrix(src, DType::kU8);
-    require_one_scale(src);
+    require_matrix(src, DType::kU8);  // exponents, if it has any, are in the weights
     require_matrix(dst, dst.dtype);
     const std::size_t n = dst.shape[1];
     const std::size_t k = src.shape[1];
@@ -379,15 +390,16 @@ class Checker {
     const Value& dst = made(op.dst);
     require_matrix(src, DType::kS16);
     require_matrix(dst, DType::kU8);
-    require_one_scale(dst);
     require_same_shape(src, dst);
     require_range("multiplier", op.multiplier, 0, 32767);
-    require_range("shift", op.shift, 1, 30);
+    require_range("shift", op.shift, 1, 30 - max_exponent(dst.grid));
     require_range("segment_bits", op.segment_bits, 0, 9);
     require_shape("base", op.base, {64});
     require_shape("slope", op.slope, {64});
     const std::int64_t rest = (std::int64_t{1} << op.segment_bits) - 1;
     constexpr std::int64_t kBend = std::int64_t{1} << 29;
+    // The largest product, the table and the rounding constant at a shift of 30.
+    static_assert(std::int64_t{32768} * 32767 + (kBend - 1) + (std::int64_t{1} << 29) <= INT32_MAX);
     for (std::size_t i = 0; i < 64; ++i) {
       const std::int64_t first = op.base[i];
       const std::int64_t last = first + op.slope[i] * rest;
@@ -417,8 +429,11 @@ class Checker {
     require_matrix(dst, src.dtype);
     require(op.dst != graph_.output, "logits must be made by a linear layer");
     require_range("first", op.first, 0, std::int64_t(src.shape[0]) - 1);
-    require(src.shape[0] - std::size_t(op.first) >= dst.shape[0] && src.shape[1] == dst.shape[1],
-            "the rows reach beyond the operand");
+    const bool side_by_side = dst.shape[0] == 1 && dst.shape[1] % src.shape[1] == 0;
+    require(side_by_side || dst.shape[1] == src.shape[1],
+            "the result must be [count, channels] or [1, count * channels]");
+    const std::size_t count = dst.shape[0] * (dst.shape[1] / src.shape[1]);
+    require(src.shape[0] - std::size_t(op.first) >= count, "the rows reach beyond the operand");
     require(src.grid.zero_point == dst.grid.zero_point && src.grid.exponents == dst.grid.exponents,
             "operand and result must have one grid");
   }

@@ -88,11 +88,13 @@ struct LookupOp {
 };
 
 /// The token sequence: constant rows first (class token with its position, already codes of dst),
-/// then patches + positions.
+/// then patches + positions. dst begins a residual stream of either type. u8: src and position have
+/// one scale each, and their multipliers bring them onto dst's PTF grid. s16: all have one scale
+/// and are added, saturating; multipliers, shift and zero point are 0.
 struct EmbedOp {
   ValueId src = 0, dst = 0;
-  Constant<std::uint8_t> prefix;    ///< [prefix rows, dim], codes of dst
-  Constant<std::uint8_t> position;  ///< [patches, dim], codes
+  Constant<std::int16_t> prefix;    ///< [prefix rows, dim], codes of dst
+  Constant<std::int16_t> position;  ///< [patches, dim], codes
   std::int32_t position_zero_point = 0;
   std::int32_t src_multiplier = 0;
   std::int32_t position_multiplier = 0;
@@ -107,8 +109,9 @@ struct LayerNormOp {
   std::int32_t shift = 0;
 };
 
-/// A linear layer: u8 [m, k] -> u8, s16 or s32 [m, n]. With `residual`, the accumulators are added
-/// to that stream without a grid of their own, and dst is the new stream; multiplier, bias and
+/// A linear layer: u8 [m, k] -> u8, s16 or s32 [m, n]. The weights are those of codes: where src
+/// has a PTF grid, its powers of two are in them. With `residual`, the accumulators are added to
+/// that stream without a grid of their own, and dst is the new stream; multiplier, bias and
 /// residual_multiplier then carry the exponents of the new stream's channels.
 struct LinearOp {
   ValueId src = 0, dst = 0;
@@ -137,10 +140,10 @@ struct AttentionOp {
   std::int32_t attend_shift = 0;
 };
 
-/// s16 -> u8.
+/// s16 -> u8 on a PTF grid (or one scale).
 struct GeluOp {
   ValueId src = 0, dst = 0;
-  std::int32_t multiplier = 0;
+  std::int32_t multiplier = 0;  ///< of the finest channel, as are shift and table
   std::int32_t shift = 0;
   std::int32_t segment_bits = 0;
   Constant<std::int32_t> base;   ///< [64]
@@ -155,7 +158,8 @@ struct ResidualAddOp {
   std::int32_t shift = 0;
 };
 
-/// Rows [first, first + rows of dst) of src; dst has the grid of src. Costs nothing at run time.
+/// Rows from `first` on of src [rows, channels]: dst [count, channels], or [1, count * channels]
+/// with the rows side by side. dst has the grid of src. Costs nothing at run time.
 struct SelectRowsOp {
   ValueId src = 0, dst = 0;
   std::int32_t first = 0;

@@ -128,14 +128,17 @@ struct LayerNormParams {
 };
 
 /// GELU of s16 codes h (zero point 0) by gelu(x) = max(x, 0) - |x| Phi(-|x|): a product and a table
-/// of 64 straight pieces over |h|. See elementwise.cpp.
+/// of 64 straight pieces over |h|, onto one scale or a PTF grid. See elementwise.cpp.
 struct GeluParams {
-  std::int32_t multiplier = 0;          ///< src scale / dst scale * 2^shift, 0..2^15-1
-  int shift = 1;                        ///< 1..30
+  std::int32_t multiplier = 0;          ///< src scale / finest dst scale * 2^shift, 0..2^15-1
+  int shift = 1;                        ///< 1..30; with the largest exponent added, too
   int segment_bits = 0;                 ///< codes of |h| per piece = 2^segment_bits, 0..9
   const std::int32_t* base = nullptr;   ///< [64], units of 2^-shift dst codes
   const std::int32_t* slope = nullptr;  ///< [64], the same per code of |h|
   std::int32_t zero_point = 0;          ///< of dst, 0..255
+  /// [dim] or the product's [n], 0..kMaxExponent: of dst's channels. Null: all 0.
+  const std::uint8_t* exponents = nullptr;
+  std::size_t dim = 1;  ///< channels; gelu_table's alone, a product knows its own
 };
 
 /// Sum of a (one scale) and b (PTF grid or one scale) onto a PTF grid: dst = clamp(((a - zero_a) *
@@ -198,12 +201,15 @@ struct KernelTable {
   /// src and dst [rows, dim], dense; they may be the same where src is u8.
   void (*layernorm_ptf)(const LayerNormParams& params, const void* src, std::size_t rows,
                         std::uint8_t* dst) noexcept;
-  /// src and dst [count].
-  void (*gelu_table)(const GeluParams& params, const std::int16_t* src, std::size_t count,
+  /// src and dst [rows, dim], dense.
+  void (*gelu_table)(const GeluParams& params, const std::int16_t* src, std::size_t rows,
                      std::uint8_t* dst) noexcept;
   /// a, b, dst [rows, dim], dense; dst may be a or b.
   void (*residual_add)(const ResidualParams& params, const std::uint8_t* a, const std::uint8_t* b,
                        std::size_t rows, std::uint8_t* dst) noexcept;
+  /// dst[i] = a[i] + b[i], clamped to s16; a, b, dst [count]; dst may be a or b.
+  void (*add_s16)(const std::int16_t* a, const std::int16_t* b, std::size_t count,
+                  std::int16_t* dst) noexcept;
   /// src [height, width, 3] with src_stride bytes per row; dst [patches, patch * patch * 3]; only
   /// the rows of patches [first, last) are made.
   void (*pixels_to_patches)(const PatchParams& params, const std::uint8_t* src,

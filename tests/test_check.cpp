@@ -186,12 +186,12 @@ const std::vector<Mutation> kEmbedding = {
      "the prefix's and the patches' rows"},
     {"2^60 rows of prefix",
      [](Graph& g) {
-       op<EmbedOp>(g).prefix = Constant<std::uint8_t>({1ULL << 60, 8}, {});
+       op<EmbedOp>(g).prefix = Constant<std::int16_t>({1ULL << 60, 8}, {});
      },
      "the prefix's and the patches' rows"},
     {"prefix without elements",
      [](Graph& g) {
-       op<EmbedOp>(g).prefix = Constant<std::uint8_t>({1, 8}, {});
+       op<EmbedOp>(g).prefix = Constant<std::int16_t>({1, 8}, {});
      },
      "prefix has"},
     {"position",
@@ -209,9 +209,13 @@ const std::vector<Mutation> kEmbedding = {
     {"shift 24", [](Graph& g) { op<EmbedOp>(g).shift = 24; }, "shift is 24"},
     {"patches with exponents", [](Graph& g) { value(g, "qact_embed").grid.exponents.assign(8, 1); },
      "must have one scale"},
-    {"s16 stream",
+    {"prefix code 256", [](Graph& g) { set(op<EmbedOp>(g).prefix, 7, std::int16_t{256}); },
+     "prefix is 256, allowed is 0 to 255"},
+    {"position code -1", [](Graph& g) { set(op<EmbedOp>(g).position, 0, std::int16_t{-1}); },
+     "position is -1, allowed is 0 to 255"},
+    {"s16 stream of u8 patches",
      [](Graph& g) { value(g, "qact1").dtype = DType::kS16, value(g, "qact1").grid = {}; },
-     "expected U8 [rows, channels]"},
+     "expected I16 [rows, channels]"},
 };
 
 const std::vector<Mutation> kLayers = {
@@ -260,8 +264,6 @@ const std::vector<Mutation> kLayers = {
        value(g, "patch_embed.qact").shape = {3, 8};
      },
      "must have the same rows"},
-    {"linear from exponents", [](Graph& g) { value(g, "qact_input").grid.exponents.assign(48, 0); },
-     "one scale"},
     {"linear from s16",
      [](Graph& g) {
        value(g, "blocks.0.mlp.qact1").dtype = DType::kS16, value(g, "blocks.0.mlp.qact1").grid = {};
@@ -355,8 +357,13 @@ const std::vector<Mutation> kRest = {
     {"largest slope", [](Graph& g) { set(op<GeluOp>(g).slope, 5, kMax32); },
      "can overflow 32 bits"},
     {"smallest slope", [](Graph& g) { set(op<GeluOp>(g).slope, 5, kMin32); }, "can overflow"},
-    {"GELU onto exponents",
-     [](Graph& g) { value(g, "blocks.0.mlp.qact1").grid.exponents.assign(16, 0); }, "one scale"},
+    {"GELU's shift with an exponent",
+     [](Graph& g) {
+       value(g, "blocks.0.mlp.qact1").grid.exponents.assign(16, 0);
+       value(g, "blocks.0.mlp.qact1").grid.exponents[3] = 5;
+       op<GeluOp>(g).shift = 26;
+     },
+     "shift is 26, allowed is 1 to 25"},
     {"addend with exponents", [](Graph& g) { op<ResidualAddOp>(g).a = id_of(g, "qact1"); },
      "must have one scale"},
     {"sum of two shapes", [](Graph& g) { op<ResidualAddOp>(g).b = id_of(g, "qact_embed"); },
@@ -382,7 +389,25 @@ const std::vector<Mutation> kRest = {
        value(g, "class_token").shape = {1, 7};
        value(g, "class_token").grid.exponents.pop_back();
      },
+     "must be [count, channels] or [1, count * channels]"},
+    {"two rows of two side by side",
+     [](Graph& g) {
+       value(g, "class_token").shape = {2, 16};
+       value(g, "class_token").grid.exponents.assign(16, 0);
+     },
+     "must be [count, channels] or [1, count * channels]"},
+    {"six of five rows side by side",
+     [](Graph& g) {
+       value(g, "class_token").shape = {1, 48};
+       value(g, "class_token").grid.exponents.assign(48, 0);
+     },
      "reach beyond the operand"},
+    {"rows with exponents side by side",
+     [](Graph& g) {
+       value(g, "class_token").shape = {1, 16};
+       value(g, "class_token").grid.exponents.assign(16, 0);
+     },
+     "must have one grid"},
     {"rows on another grid", [](Graph& g) { value(g, "class_token").grid.zero_point ^= 1; },
      "must have one grid"},
     {"rows of other exponents", [](Graph& g) { value(g, "class_token").grid.exponents.clear(); },

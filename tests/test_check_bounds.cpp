@@ -8,6 +8,7 @@
 #include "kernels/fixed_point.h"
 #include "tests/support/edit_graph.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/forms.h"
 #include "tests/support/tiny_vit.h"
 
 namespace intaglio::test {
@@ -128,6 +129,54 @@ TEST_CASE("an s16 stream begins with a sum and is read by LayerNorm") {
   g = graph();
   reshape(std::get<LinearOp>(g.ops[2].params).residual_multiplier, {7});
   check_error([&] { check(g); }, ErrorCode::kFormat, "residual_multiplier has shape [7]");
+}
+
+TEST_CASE("an s16 stream begins with an embedding of one scale") {
+  Graph sound = with_direct_sums(lower_vit(tiny_vit(), {}), DType::kS16);
+  CHECK_NOTHROW(check(sound));
+  const ValueId patches = op<EmbedOp>(sound).src;
+  const auto refused = [&](const char* piece, const std::function<void(Graph&, EmbedOp&)>& spoil) {
+    Graph g = sound;
+    spoil(g, op<EmbedOp>(g));
+    INFO(piece);
+    check_error([&] { check(g); }, ErrorCode::kFormat, piece);
+  };
+  const char* const kNoFactors = "an s16 embedding has no multipliers, shift or zero point";
+  refused(kNoFactors, [](Graph&, EmbedOp& embed) { embed.src_multiplier = 1; });
+  refused(kNoFactors, [](Graph&, EmbedOp& embed) { embed.position_multiplier = 1; });
+  refused(kNoFactors, [](Graph&, EmbedOp& embed) { embed.shift = 1; });
+  refused(kNoFactors, [](Graph&, EmbedOp& embed) { embed.position_zero_point = 1; });
+  refused("must have the result's scale",
+          [&](Graph& g, EmbedOp&) { g.values[patches].grid.scale *= 2; });
+  refused("expected I16 [rows, channels]",
+          [&](Graph& g, EmbedOp&) { g.values[patches].dtype = DType::kU8; });
+  refused("must have one scale",
+          [](Graph& g, EmbedOp&) { value(g, "qact1").grid.exponents.assign(8, 1); });
+  refused("must have one scale",
+          [&](Graph& g, EmbedOp&) { g.values[patches].grid.exponents.assign(8, 1); });
+  refused("position has shape [3, 8], expected [4, 8]", [](Graph&, EmbedOp& embed) {
+    reshape(embed.position, {3, 8});
+  });
+}
+
+TEST_CASE("GELU's shift and exponents share 30 bits; weights read any exponents") {
+  Graph g = lower_vit(tiny_vit(), {});
+  value(g, "blocks.0.mlp.qact1").grid.exponents = std::vector<std::uint8_t>(16, 0);
+  value(g, "blocks.0.mlp.qact1").grid.exponents[9] = 7;
+  op<GeluOp>(g).shift = 23;
+  CHECK_NOTHROW(check(g));
+  op<GeluOp>(g).shift = 24;
+  check_error([&] { check(g); }, ErrorCode::kFormat, "shift is 24, allowed is 1 to 23");
+}
+
+TEST_CASE("rows side by side are one row of all their channels") {
+  Graph g = with_two_tokens(lower_vit(tiny_vit(), {}), 0, 1, 1);
+  CHECK_NOTHROW(check(g));
+  std::get<SelectRowsOp>(g.ops.end()[-2].params).first = 1;
+  check_error([&] { check(g); }, ErrorCode::kFormat, "the rows reach beyond the operand");
+  g = with_two_tokens(lower_vit(tiny_vit(), {}), 0, 1, 1);
+  value(g, "token_pair").shape = {1, 17};
+  check_error([&] { check(g); }, ErrorCode::kFormat, "[count, channels] or [1, count * channels]");
 }
 
 TEST_CASE("the row-relative softmax bounds the sum of its values") {

@@ -113,6 +113,7 @@ TEST_CASE("a level replaces the kernels it is there for") {
     CHECK(table->layernorm_ptf != scalar.layernorm_ptf);
     CHECK(table->gelu_table != scalar.gelu_table);
     CHECK(table->residual_add != scalar.residual_add);
+    CHECK(table->add_s16 != scalar.add_s16);
   }
 }
 

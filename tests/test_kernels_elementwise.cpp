@@ -28,21 +28,27 @@ TEST_CASE("scalar GELU is its formula, for every code") {
   for (int segment_bits = 0; segment_bits <= 9; ++segment_bits) {
     const auto base = make_values<std::int32_t>(rng, 64, Fill::kRandom, -(1 << 26), 1 << 26);
     const auto slope = make_values<std::int32_t>(rng, 64, Fill::kRandom, -(1 << 16), 1 << 16);
-    const kernels::GeluParams params = {static_cast<std::int32_t>(pick(rng, 0, 32767)),
-                                        static_cast<int>(pick(rng, 18, 28)),
-                                        segment_bits,
-                                        base.data(),
-                                        slope.data(),
-                                        static_cast<std::int32_t>(pick(rng, 0, 255))};
+    // Every second table goes onto channels with exponents.
+    const std::size_t dim = segment_bits % 2 == 0 ? 1 : 8;
+    const auto exponents = make_values<std::uint8_t>(rng, dim, Fill::kRandom, 0, 7);
+    const kernels::GeluParams params = {
+        .multiplier = static_cast<std::int32_t>(pick(rng, 0, 32767)),
+        .shift = static_cast<int>(pick(rng, 18, dim == 1 ? 28 : 23)),
+        .segment_bits = segment_bits,
+        .base = base.data(),
+        .slope = slope.data(),
+        .zero_point = static_cast<std::int32_t>(pick(rng, 0, 255)),
+        .exponents = dim == 1 ? nullptr : exponents.data(),
+        .dim = dim};
     std::vector<std::uint8_t> dst(h.size());
-    scalar_table().gelu_table(params, h.data(), h.size(), dst.data());
+    scalar_table().gelu_table(params, h.data(), h.size() / dim, dst.data());
     const double piece = std::exp2(segment_bits);
     for (std::size_t i = 0; i < h.size(); ++i) {
       const double a = std::min(std::abs(static_cast<double>(h[i])), 64 * piece - 1);
       const auto s = static_cast<std::size_t>(std::floor(a / piece));
       const double bend = base[s] + slope[s] * std::fmod(a, piece);
       const double real = (std::max(static_cast<double>(h[i]), 0.0) * params.multiplier - bend) /
-                          std::exp2(params.shift);
+                          std::exp2(params.shift + (dim == 1 ? 0 : exponents[i % dim]));
       const double code = std::floor(real + 0.5) + params.zero_point;
       REQUIRE(static_cast<double>(dst[i]) == std::clamp(code, 0.0, 255.0));
     }
@@ -108,6 +114,15 @@ TEST_CASE("scalar residual add is the rounded real sum") {
       REQUIRE(static_cast<double>(dst[c]) == std::clamp(code, 0.0, 255.0));
     }
   }
+}
+
+TEST_CASE("scalar sums of words are clamped") {
+  const std::int16_t a[] = {0, 1, -1, 32767, 32767, 32767, -32768, -32768, -32768, 300, -32767};
+  const std::int16_t b[] = {0, 2, -2, 0, 1, 32767, 0, -1, -32768, -500, -1};
+  const std::int16_t sums[] = {0, 3, -3, 32767, 32767, 32767, -32768, -32768, -32768, -200, -32768};
+  std::int16_t dst[std::size(a)];
+  scalar_table().add_s16(a, b, std::size(a), dst);
+  CHECK(std::equal(std::begin(dst), std::end(dst), sums));
 }
 
 TEST_CASE("every pixel comes to its place in its patch") {

@@ -104,9 +104,9 @@ std::function<void(Parts&)> metadata(const char* key, const char* to) {
 const std::vector<Forgery> kTopLevel = {
     {"another format", metadata("format", "pt"), "not an Intaglio model"},
     {"no format", [](Parts& p) { p.container.metadata.erase("format"); }, "has no 'format'"},
-    {"version 2", metadata("version", "2"), "file format version 2, this build reads version 1",
+    {"version 1", metadata("version", "1"), "file format version 1, this build reads version 2",
      ErrorCode::kUnsupported},
-    {"version 01", metadata("version", "01"), "version 01", ErrorCode::kUnsupported},
+    {"version 02", metadata("version", "02"), "version 02", ErrorCode::kUnsupported},
     {"no version", [](Parts& p) { p.container.metadata.erase("version"); }, "has no 'version'"},
     {"no graph", [](Parts& p) { p.container.metadata.erase("graph"); }, "has no 'graph'"},
     {"graph a list", [](Parts& p) { p.graph = Json::array(); }, "graph: expected a JSON object"},

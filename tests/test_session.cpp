@@ -109,6 +109,23 @@ TEST_CASE("the forms beyond the paper's name the same characters") {
   }
 }
 
+// Which rows are made, and where they lie: a head that ignores one of its two tokens is the head of
+// the other.
+TEST_CASE("a head reads two tokens side by side") {
+  const auto logits_of = [](const TestModel& test_model) {
+    const Model model = parse(test_model.bytes);
+    Session session(model);
+    return run_all(session, test_images(model, 5));
+  };
+  for (const int row : {0, 2}) {
+    const auto first = logits_of(embedded_model_of_token(row));
+    const auto second = logits_of(embedded_model_of_token(row + 1));
+    CHECK(first != second);
+    CHECK(logits_of(embedded_model_with_two_tokens(row, 1, 0)) == first);
+    CHECK(logits_of(embedded_model_with_two_tokens(row, 0, 1)) == second);
+  }
+}
+
 TEST_CASE("sessions of one model run side by side") {
   const TestModel embedded = embedded_model();
   const Model model = parse(embedded.bytes);

@@ -52,6 +52,7 @@ struct Gemm {
 
   // What epilogues need.
   kernels::GeluParams gelu;
+  std::vector<std::uint8_t> gelu_exponents;
   std::unique_ptr<Residual> sum;
   kernels::ResidualParams add;
   std::vector<std::int32_t> residual_multiplier;
@@ -80,6 +81,7 @@ struct Gemm {
     params.epilogue = epilogue;
     if (epilogue == GemmEpilogue::kGelu) {
       gelu = lowered_gelu().params;
+      if (!gelu_exponents.empty()) gelu.exponents = gelu_exponents.data();
       params.gelu = &gelu;
       return;
     }
@@ -119,6 +121,15 @@ Prepared prepare_fused(const GemmShape& shape, GemmEpilogue epilogue, const Kern
                                   : spread(shape.k, shape.output);
   const auto gemm = std::make_shared<Gemm>(shape, scaling, table);
   gemm->fuse(epilogue, shape.m);
+  return prepared_gemm(gemm, shape.m, table);
+}
+
+/// GELU onto channels with scales of their own.
+Prepared prepare_gelu_ptf(const GemmShape& shape, const KernelTable& table) {
+  const auto gemm = std::make_shared<Gemm>(shape, onto_gelu(shape.k), table);
+  Rng rng(shape.n);
+  gemm->gelu_exponents = random_values<std::uint8_t>(rng, shape.n, 0, 3);
+  gemm->fuse(GemmEpilogue::kGelu, shape.m);
   return prepared_gemm(gemm, shape.m, table);
 }
 
@@ -177,7 +188,10 @@ std::vector<Work> fused_gemm_works() {
   };
   for (const auto& [model, dim] : kModels) {
     const std::string name = model;
-    add("gemm_gelu", GemmEpilogue::kGelu, {name + " fc1", kTokens, dim, 4 * dim, CodeType::kS16});
+    const GemmShape fc1 = {name + " fc1", kTokens, dim, 4 * dim, CodeType::kS16};
+    add("gemm_gelu", GemmEpilogue::kGelu, fc1);
+    works.push_back({"gemm_gelu_ptf", fc1.name(), fc1.macs(), 0,
+                     [fc1](const KernelTable& table) { return prepare_gelu_ptf(fc1, table); }});
     GemmShape onto_stream[] = {{name + " proj", kTokens, dim, dim, CodeType::kU8},
                                {name + " fc2", kTokens, 4 * dim, dim, CodeType::kU8}};
     for (GemmShape& shape : onto_stream) {

@@ -68,6 +68,18 @@ Prepared prepare_residual(std::size_t dim, const KernelTable& table) {
           [s] { return s->dst.bytes(); }};
 }
 
+Prepared prepare_add_s16(std::size_t count, const KernelTable& table) {
+  struct State {
+    Operand<std::int16_t> a, b, dst;
+  };
+  Rng rng(count);
+  const auto s = std::shared_ptr<State>(new State{Operand(random_values<std::int16_t>(rng, count)),
+                                                  Operand(random_values<std::int16_t>(rng, count)),
+                                                  Operand<std::int16_t>(count)});
+  return {[=, run = table.add_s16] { run(s->a.data(), s->b.data(), count, s->dst.data()); },
+          [s] { return s->dst.bytes(); }};
+}
+
 Prepared prepare_patches(const KernelTable& table) {
   constexpr std::size_t kSide = 224;
   struct State {
@@ -119,6 +131,8 @@ std::vector<Work> row_works() {
         [dim](const KernelTable& table) { return prepare_gelu(kTokens * 4 * dim, table); });
     add("residual_add", shape(dim), 3 * kTokens * dim,
         [dim](const KernelTable& table) { return prepare_residual(dim, table); });
+    add("add_s16", shape(dim), 6 * kTokens * dim,
+        [dim](const KernelTable& table) { return prepare_add_s16(kTokens * dim, table); });
     add("lookup_u8", shape(4 * dim), 2 * kTokens * 4 * dim,
         [dim](const KernelTable& table) { return prepare_lookup(kTokens * 4 * dim, table); });
   }

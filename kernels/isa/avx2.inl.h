@@ -100,21 +100,13 @@ struct Avx2 {
   /// point of 0..255. The packs work within 128 bits; the permutation undoes that.
   INTAGLIO_OP void pack_row_u8(std::uint8_t* p, const I (&x)[2], I zero_point,
                                std::size_t n) noexcept {
-    const I words = _mm256_adds_epi16(_mm256_packs_epi32(x[0], x[1]), zero_point);
-    const I in_order = _mm256_permute4x64_epi64(words, 0xd8);
-    const __m128i bytes =
-        _mm_packus_epi16(_mm256_castsi256_si128(in_order), _mm256_extracti128_si256(in_order, 1));
-    if (n >= 16) {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
-      return;
-    }
-    std::uint8_t out[16];
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bytes);
-    copy(p, out, n);
+    store_packed_u8(p, _mm256_adds_epi16(_mm256_packs_epi32(x[0], x[1]), zero_point), n);
   }
-  INTAGLIO_OP void pack_pair_u8(std::uint8_t* p, const I (&x)[2], I zero_point,
-                                std::size_t n) noexcept {
-    pack_row_u8(p, x, zero_point, n);
+  /// clamp((x + addend) >> 1) of 16 lanes; exact for an addend of 0..2^9.
+  INTAGLIO_OP void pack_halves_u8(std::uint8_t* p, const I (&x)[2], I addend,
+                                  std::size_t n) noexcept {
+    const I words = _mm256_adds_epi16(_mm256_packs_epi32(x[0], x[1]), addend);
+    store_packed_u8(p, _mm256_srai_epi16(words, 1), n);
   }
   /// 16 u8 as s16.
   INTAGLIO_OP void widen_u8_s16(const std::uint8_t* p, std::int16_t* dst) noexcept {
@@ -126,6 +118,7 @@ struct Avx2 {
   INTAGLIO_OP I sub32(I a, I b) noexcept { return _mm256_sub_epi32(a, b); }
   INTAGLIO_OP I min32(I a, I b) noexcept { return _mm256_min_epi32(a, b); }
   INTAGLIO_OP I max32(I a, I b) noexcept { return _mm256_max_epi32(a, b); }
+  INTAGLIO_OP I adds16(I a, I b) noexcept { return _mm256_adds_epi16(a, b); }
   INTAGLIO_OP I abs32(I a) noexcept { return _mm256_abs_epi32(a); }
   INTAGLIO_OP I mullo32(I a, I b) noexcept { return _mm256_mullo_epi32(a, b); }
   INTAGLIO_OP I and_bits(I a, I b) noexcept { return _mm256_and_si256(a, b); }
@@ -278,6 +271,19 @@ struct Avx2 {
     const __m128i y = _mm_xor_si128(x, _mm_set1_epi8(-1));
     const __m128i least = _mm_minpos_epu16(_mm_min_epu8(y, _mm_srli_epi16(y, 8)));
     return static_cast<std::uint8_t>(255 - _mm_cvtsi128_si32(least));
+  }
+  /// 16 words that a pack of dwords made, clamped to u8.
+  INTAGLIO_OP void store_packed_u8(std::uint8_t* p, I words, std::size_t n) noexcept {
+    const I in_order = _mm256_permute4x64_epi64(words, 0xd8);
+    const __m128i bytes =
+        _mm_packus_epi16(_mm256_castsi256_si128(in_order), _mm256_extracti128_si256(in_order, 1));
+    if (n >= 16) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+      return;
+    }
+    std::uint8_t out[16];
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bytes);
+    copy(p, out, n);
   }
   template <class T>
   INTAGLIO_OP void copy(T* dst, const T* src, std::size_t n) noexcept {

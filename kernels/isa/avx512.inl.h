@@ -93,10 +93,10 @@ struct Avx512 {
     const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     store_bytes(p, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high)), n);
   }
-  /// The same of 32 lanes.
-  INTAGLIO_OP void pack_pair_u8(std::uint8_t* p, const I (&x)[2], I zero_point,
-                                std::size_t n) noexcept {
-    const I words = _mm512_adds_epi16(_mm512_packs_epi32(x[0], x[1]), zero_point);
+  /// clamp((x + addend) >> 1) of 32 lanes; exact for an addend of 0..2^9.
+  INTAGLIO_OP void pack_halves_u8(std::uint8_t* p, const I (&x)[2], I addend,
+                                  std::size_t n) noexcept {
+    const I words = _mm512_srai_epi16(_mm512_adds_epi16(_mm512_packs_epi32(x[0], x[1]), addend), 1);
     const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 4, 8, 12, 1, 5, 9, 13);
     const __m256i bytes =
         _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, _mm512_packus_epi16(words, words)));
@@ -112,6 +112,7 @@ struct Avx512 {
   INTAGLIO_OP I sub32(I a, I b) noexcept { return _mm512_sub_epi32(a, b); }
   INTAGLIO_OP I min32(I a, I b) noexcept { return _mm512_min_epi32(a, b); }
   INTAGLIO_OP I max32(I a, I b) noexcept { return _mm512_max_epi32(a, b); }
+  INTAGLIO_OP I adds16(I a, I b) noexcept { return _mm512_adds_epi16(a, b); }
   INTAGLIO_OP I abs32(I a) noexcept { return _mm512_abs_epi32(a); }
   INTAGLIO_OP I mullo32(I a, I b) noexcept { return _mm512_mullo_epi32(a, b); }
   INTAGLIO_OP I and_bits(I a, I b) noexcept { return _mm512_and_si512(a, b); }

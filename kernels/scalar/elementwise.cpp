@@ -1,12 +1,13 @@
-// GELU, residual add, pixels to patches, table lookup.
+// GELU, residual add, sum of words, pixels to patches, table lookup.
 //
 // GELU(x) = max(x, 0) - g(|x|) with g(a) = a * Phi(-a): even in x, at most 0.17, and nothing beyond
 // a few units, so a short table over |x| serves both signs. With h the s16 code of x, a = |h| cut
-// to the table's end, segment i = a >> segment_bits and f its remainder:
-//   dst = clamp(((max(h, 0) * multiplier - base[i] - slope[i] * f + 2^(shift-1)) >> shift) + z)
+// to the table's end, segment i = a >> segment_bits, f its remainder and s = shift + exponents[c]:
+//   dst = clamp(((max(h, 0) * multiplier - base[i] - slope[i] * f + 2^(s-1)) >> s) + z)
 // Bounds (proven by graph/check from the table): max(h, 0) * multiplier < 2^30, |base + slope * f|
-// < 2^29. The straight pieces and the s16 grid together stay below a tenth of a code on the grids
-// of real models; the reference applies GELU to the float accumulator.
+// < 2^29, s <= 30; the sum stays below 2^31. The straight pieces and the s16 grid together stay
+// below a tenth of a code on the grids of real models; the reference applies GELU to the float
+// accumulator.
 //
 // Residual add: see ResidualParams. |a - z| <= 255, |b - z| << 7 <= 32640; the multipliers are
 // bounded so that both products and the rounding constant sum below 2^31.
@@ -17,22 +18,25 @@
 
 namespace intaglio::kernels::scalar {
 
-std::uint8_t gelu_code(const GeluParams& params, std::int32_t h) noexcept {
+std::uint8_t gelu_code(const GeluParams& params, std::size_t c, std::int32_t h) noexcept {
   const std::int32_t last = (64 << params.segment_bits) - 1;
-  const std::int32_t half = 1 << (params.shift - 1);
+  const int shift = params.shift + (params.exponents == nullptr ? 0 : params.exponents[c]);
+  const std::int32_t half = 1 << (shift - 1);
   const std::int32_t magnitude = h < 0 ? -h : h;
   const std::int32_t a = magnitude < last ? magnitude : last;
   const std::int32_t segment = a >> params.segment_bits;
   const std::int32_t rest = a & ((1 << params.segment_bits) - 1);
   const std::int32_t linear = (h < 0 ? 0 : h) * params.multiplier;
   const std::int32_t bend = params.base[segment] + params.slope[segment] * rest;
-  const std::int32_t code = ((linear - bend + half) >> params.shift) + params.zero_point;
+  const std::int32_t code = ((linear - bend + half) >> shift) + params.zero_point;
   return static_cast<std::uint8_t>(clamp_to(code, 0, 255));
 }
 
-void gelu_table(const GeluParams& params, const std::int16_t* src, std::size_t count,
+void gelu_table(const GeluParams& params, const std::int16_t* src, std::size_t rows,
                 std::uint8_t* dst) noexcept {
-  for (std::size_t i = 0; i < count; ++i) dst[i] = gelu_code(params, src[i]);
+  for (std::size_t i = 0; i < rows * params.dim; ++i) {
+    dst[i] = gelu_code(params, i % params.dim, src[i]);
+  }
 }
 
 std::uint8_t residual_code(const ResidualParams& params, std::size_t c, std::int32_t a,
@@ -49,6 +53,14 @@ void residual_add(const ResidualParams& params, const std::uint8_t* a, const std
                   std::size_t rows, std::uint8_t* dst) noexcept {
   for (std::size_t i = 0; i < rows * params.dim; ++i) {
     dst[i] = residual_code(params, i % params.dim, a[i], b[i]);
+  }
+}
+
+void add_s16(const std::int16_t* a, const std::int16_t* b, std::size_t count,
+             std::int16_t* dst) noexcept {
+  for (std::size_t i = 0; i < count; ++i) {
+    dst[i] = static_cast<std::int16_t>(
+        clamp_to(std::int64_t{a[i]} + std::int64_t{b[i]}, INT16_MIN, INT16_MAX));
   }
 }
 

@@ -84,7 +84,7 @@ void gemm_u8s8(const GemmParams& params, ColumnRange columns, const std::uint8_t
           scale_accumulator(acc, params.multiplier[j], addend, params.shift);
       std::int64_t code = clamp_code(params.output, scaled + params.zero_point);
       if (params.epilogue == GemmEpilogue::kGelu) {
-        code = gelu_code(*params.gelu, static_cast<std::int32_t>(code));
+        code = gelu_code(*params.gelu, j, static_cast<std::int32_t>(code));
       } else if (params.epilogue == GemmEpilogue::kAddCodes) {
         code = residual_code(*params.add, j, static_cast<std::int32_t>(code),
                              static_cast<const std::uint8_t*>(residual)[at]);

@@ -11,8 +11,9 @@ void gemm_u8s8(const GemmParams& params, ColumnRange columns, const std::uint8_t
                std::size_t src_stride, std::size_t m, const void* residual, void* dst,
                std::size_t dst_stride) noexcept;
 
-/// GELU of one code; a sum of two streams at channel c. What their kernels and GEMM's epilogues do.
-std::uint8_t gelu_code(const GeluParams& params, std::int32_t h) noexcept;
+/// GELU of one code and a sum of two streams, both at channel c: what their kernels and GEMM's
+/// epilogues do.
+std::uint8_t gelu_code(const GeluParams& params, std::size_t c, std::int32_t h) noexcept;
 std::uint8_t residual_code(const ResidualParams& params, std::size_t c, std::int32_t a,
                            std::int32_t b) noexcept;
 
@@ -37,10 +38,12 @@ void attention(const AttentionParams& params, const std::uint8_t* q, std::size_t
 void layernorm_ptf(const LayerNormParams& params, const void* src, std::size_t rows,
                    std::uint8_t* dst) noexcept;
 
-void gelu_table(const GeluParams& params, const std::int16_t* src, std::size_t count,
+void gelu_table(const GeluParams& params, const std::int16_t* src, std::size_t rows,
                 std::uint8_t* dst) noexcept;
 void residual_add(const ResidualParams& params, const std::uint8_t* a, const std::uint8_t* b,
                   std::size_t rows, std::uint8_t* dst) noexcept;
+void add_s16(const std::int16_t* a, const std::int16_t* b, std::size_t count,
+             std::int16_t* dst) noexcept;
 void pixels_to_patches(const PatchParams& params, const std::uint8_t* src, std::size_t src_stride,
                        std::size_t first, std::size_t last, std::uint8_t* dst) noexcept;
 void lookup_u8(const std::uint8_t* table, const std::uint8_t* src, std::size_t count,

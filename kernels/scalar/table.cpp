@@ -16,6 +16,7 @@ const KernelTable& scalar_table() noexcept {
       .layernorm_ptf = scalar::layernorm_ptf,
       .gelu_table = scalar::gelu_table,
       .residual_add = scalar::residual_add,
+      .add_s16 = scalar::add_s16,
       .pixels_to_patches = scalar::pixels_to_patches,
       .lookup_u8 = scalar::lookup_u8,
       .peak_mac = scalar::peak_mac,

@@ -1,5 +1,10 @@
 // GELU and residual add; formulas and ranges in kernels/scalar/elementwise.cpp. All of it is 32-bit
 // work that graph/check keeps within a s32.
+//
+// Both round once, at a shift s of each channel's own, without a rounding constant per channel:
+//   floor(x / 2^s + 1/2) + z = (floor(x / 2^(s-1)) + 2 z + 1) >> 1
+// What is left of a sum after s - 1 bits is called its halves. They may be saturated to s16 before
+// the rest is done in words: beyond it the code is 0 or 255 either way, as 2 z + 1 < 2^9.
 #pragma once
 
 #include <cstddef>
@@ -11,11 +16,27 @@
 namespace intaglio::kernels {
 namespace {
 
-/// codes + zero_point, clamped to u8. |codes| <= 2^30, so the sum cannot wrap.
+/// What V::pack_halves_u8 adds to halves, in words.
 template <class V>
-[[gnu::always_inline]] inline typename V::I clamp_u8(typename V::I codes,
-                                                     typename V::I zero_point) noexcept {
-  return V::min32(V::max32(V::add32(codes, zero_point), V::zero()), V::set1_32(255));
+[[gnu::always_inline]] inline typename V::I halves_addend(std::int32_t zero_point) noexcept {
+  return V::set1_16(static_cast<std::int16_t>(2 * zero_point + 1));
+}
+
+/// How far the sums of two vectors of channels are shifted to be halves.
+template <class V>
+struct PairShifts {
+  typename V::I first, second;
+};
+
+/// Of the channels from c on, `left` of which exist. No exponents: the same shift for all.
+template <class V>
+[[gnu::always_inline]] inline PairShifts<V> pair_shifts(typename V::I shift,
+                                                        const std::uint8_t* exponents,
+                                                        std::size_t c, std::size_t left) noexcept {
+  if (exponents == nullptr) return {shift, shift};
+  const auto first = V::add32(shift, V::load_u8(exponents + c, left));
+  if (left <= V::kLanes) return {first, shift};
+  return {first, V::add32(shift, V::load_u8(exponents + c + V::kLanes, left - V::kLanes))};
 }
 
 /// GELU in 32-bit lanes. Codes come as dwords of any size and are saturated to s16 first.
@@ -23,8 +44,9 @@ template <class V>
 struct GeluDwords {
   using I = typename V::I;
   typename V::Table64 base, slope;
-  I last, rest_mask, multiplier, half;
-  typename V::Count segment_bits, shift;
+  I last, rest_mask, multiplier, shift;
+  typename V::Count segment_bits;
+  const std::uint8_t* exponents;
 
   explicit GeluDwords(const GeluParams& p) noexcept
       : base(V::make_table64(p.base)),
@@ -32,18 +54,18 @@ struct GeluDwords {
         last(V::set1_32((64 << p.segment_bits) - 1)),
         rest_mask(V::set1_32((1 << p.segment_bits) - 1)),
         multiplier(V::set1_32(p.multiplier)),
-        half(V::set1_32(1 << (p.shift - 1))),
+        shift(V::set1_32(p.shift - 1)),
         segment_bits(V::count(p.segment_bits)),
-        shift(V::count(p.shift)) {}
+        exponents(p.exponents) {}
 
-  /// Two vectors of h become codes less the zero point, not clamped.
-  [[gnu::always_inline]] void codes(I& first, I& second) const noexcept {
-    first = one(first);
-    second = one(second);
+  /// Two vectors of h become halves.
+  [[gnu::always_inline]] void halves(I (&pair)[2], const PairShifts<V>& by) const noexcept {
+    pair[0] = V::srav32(sum(pair[0]), by.first);
+    pair[1] = V::srav32(sum(pair[1]), by.second);
   }
 
  private:
-  [[gnu::always_inline]] I one(I x) const noexcept {
+  [[gnu::always_inline]] I sum(I x) const noexcept {
     const I h = V::min32(V::max32(x, V::set1_32(INT16_MIN)), V::set1_32(INT16_MAX));
     const I a = V::min32(V::abs32(h), last);
     const I segment = V::srl32(a, segment_bits);
@@ -52,18 +74,21 @@ struct GeluDwords {
     const I linear = V::madd_s16(V::max32(h, V::zero()), multiplier);
     const I bend =
         V::add32(V::lookup64(base, segment), V::mullo32(V::lookup64(slope, segment), rest));
-    return V::sra32(V::add32(V::sub32(linear, bend), half), shift);
+    return V::sub32(linear, bend);
   }
 };
 
 /// The same in 16-bit lanes, where words can be looked up among 64: a multiply-add of the words
-/// (max(h, 0), rest) and (multiplier, -slope) onto half - base. Slopes must be words.
+/// (max(h, 0), a) and (multiplier, -slope) onto an addend. Pieces begin at a = 0 here, not where
+/// they are used, so that a's remainder is not wanted; that wraps at most, as the sum does not.
+/// Slopes must be words.
 template <class V>
 struct GeluWords {
   using I = typename V::I;
   typename V::WordTable64 addend_low, addend_high, falling;
-  I last, rest_mask, multiplier;
-  typename V::Count segment_bits, shift;
+  I last, multiplier, shift;
+  typename V::Count segment_bits;
+  const std::uint8_t* exponents;
 
   static bool fits(const GeluParams& p) noexcept {
     bool words = true;
@@ -75,13 +100,14 @@ struct GeluWords {
 
   explicit GeluWords(const GeluParams& p) noexcept
       : last(V::set1_16(static_cast<std::int16_t>((64 << p.segment_bits) - 1))),
-        rest_mask(V::set1_16(static_cast<std::int16_t>((1 << p.segment_bits) - 1))),
         multiplier(V::set1_16(static_cast<std::int16_t>(p.multiplier))),
+        shift(V::set1_32(p.shift - 1)),
         segment_bits(V::count(p.segment_bits)),
-        shift(V::count(p.shift)) {
+        exponents(p.exponents) {
     std::uint16_t low[64], high[64], fall[64];
     for (std::size_t i = 0; i < 64; ++i) {
-      const auto addend = static_cast<std::uint32_t>((1 << (p.shift - 1)) - p.base[i]);
+      const std::int32_t from = static_cast<std::int32_t>(i) << p.segment_bits;
+      const auto addend = static_cast<std::uint32_t>(p.slope[i] * from - p.base[i]);
       low[i] = static_cast<std::uint16_t>(addend & 0xffff);
       high[i] = static_cast<std::uint16_t>(addend >> 16);
       fall[i] = static_cast<std::uint16_t>(-p.slope[i] & 0xffff);
@@ -91,22 +117,21 @@ struct GeluWords {
     falling = V::make_word_table64(fall);
   }
 
-  [[gnu::always_inline]] void codes(I& first, I& second) const noexcept {
-    const I h = V::packs_s32(first, second);
+  [[gnu::always_inline]] void halves(I (&pair)[2], const PairShifts<V>& by) const noexcept {
+    const I h = V::packs_s32(pair[0], pair[1]);
     const I a = V::min_u16(V::abs16(h), last);
     const I segment = V::srl16(a, segment_bits);
-    const I rest = V::and_bits(a, rest_mask);
     const I positive = V::max16(h, V::zero());
     const I fall = V::lookup64(falling, segment);
     const I low = V::lookup64(addend_low, segment);
     const I high = V::lookup64(addend_high, segment);
     // Packing took turns within 128 bits, unpacking undoes it.
-    first = V::sra32(V::dot_s16(V::unpack_low16(low, high), V::unpack_low16(positive, rest),
-                                V::unpack_low16(multiplier, fall)),
-                     shift);
-    second = V::sra32(V::dot_s16(V::unpack_high16(low, high), V::unpack_high16(positive, rest),
-                                 V::unpack_high16(multiplier, fall)),
-                      shift);
+    pair[0] = V::srav32(V::dot_s16(V::unpack_low16(low, high), V::unpack_low16(positive, a),
+                                   V::unpack_low16(multiplier, fall)),
+                        by.first);
+    pair[1] = V::srav32(V::dot_s16(V::unpack_high16(low, high), V::unpack_high16(positive, a),
+                                   V::unpack_high16(multiplier, fall)),
+                        by.second);
   }
 };
 
@@ -123,30 +148,31 @@ template <class V, class F>
 }
 
 template <class V>
-void gelu_table(const GeluParams& params, const std::int16_t* src, std::size_t count,
+void gelu_table(const GeluParams& params, const std::int16_t* src, std::size_t rows,
                 std::uint8_t* dst) noexcept {
-  const auto zero_point = V::set1_32(params.zero_point);
+  const auto addend = halves_addend<V>(params.zero_point);
+  // Without exponents all rows are one.
+  const std::size_t dim = params.exponents == nullptr ? rows * params.dim : params.dim;
   with_gelu<V>(params, [&](const auto& gelu) INTAGLIO_INLINE {
-    for (std::size_t i = 0; i < count; i += 2 * V::kLanes) {
-      const std::size_t left = count - i;
-      const bool both = left > V::kLanes;
-      auto first = V::load_s16(src + i, left);
-      auto second = both ? V::load_s16(src + i + V::kLanes, left - V::kLanes) : V::zero();
-      gelu.codes(first, second);
-      V::store_u8(dst + i, clamp_u8<V>(first, zero_point), left);
-      if (both) {
-        V::store_u8(dst + i + V::kLanes, clamp_u8<V>(second, zero_point), left - V::kLanes);
+    for (std::size_t begin = 0; begin < rows * params.dim; begin += dim) {
+      for (std::size_t c = 0; c < dim; c += 2 * V::kLanes) {
+        const std::size_t left = dim - c;
+        const std::int16_t* h = src + begin + c;
+        typename V::I pair[2] = {
+            V::load_s16(h, left),
+            left > V::kLanes ? V::load_s16(h + V::kLanes, left - V::kLanes) : V::zero()};
+        gelu.halves(pair, pair_shifts<V>(gelu.shift, gelu.exponents, c, left));
+        V::pack_halves_u8(dst + begin + c, pair, addend, left);
       }
     }
   });
 }
 
-/// Sum of two streams. floor(x / 2^s + 1/2) = (floor(x / 2^(s-1)) + 1) >> 1: no rounding constant
-/// per channel.
+/// Sum of two streams.
 template <class V>
 struct ResidualVectors {
   using I = typename V::I;
-  I zero_b, multiplier_a, multiplier_b, shift, one;
+  I zero_b, multiplier_a, multiplier_b, shift;
   const std::uint8_t *exponents_b, *exponents_dst;
 
   explicit ResidualVectors(const ResidualParams& p) noexcept
@@ -154,11 +180,10 @@ struct ResidualVectors {
         multiplier_a(V::set1_32(p.multiplier_a)),
         multiplier_b(V::set1_32(p.multiplier_b)),
         shift(V::set1_32(p.shift - 1)),
-        one(V::set1_32(1)),
         exponents_b(p.exponents_b),
         exponents_dst(p.exponents_dst) {}
 
-  /// Of the channels from c on: b's exponents, and how far their sums are shifted.
+  /// Of the channels from c on: b's exponents, and how far their sums are shifted to be halves.
   struct Exponents {
     I raise, by;
   };
@@ -166,11 +191,11 @@ struct ResidualVectors {
     return {V::load_u8(exponents_b + c, left),
             V::add32(shift, V::load_u8(exponents_dst + c, left))};
   }
-  /// Codes less the zero point, not clamped; `a` less its zero point.
-  [[gnu::always_inline]] I codes(I a, I b, const Exponents& e) const noexcept {
+  /// `a` less its zero point.
+  [[gnu::always_inline]] I halves(I a, I b, const Exponents& e) const noexcept {
     const I raised = V::sllv32(V::sub32(b, zero_b), e.raise);
     const I sum = V::add32(V::mullo32(a, multiplier_a), V::mullo32(raised, multiplier_b));
-    return V::sra32(V::add32(V::srav32(sum, e.by), one), 1);
+    return V::srav32(sum, e.by);
   }
 };
 
@@ -179,16 +204,35 @@ void residual_add(const ResidualParams& params, const std::uint8_t* a, const std
                   std::size_t rows, std::uint8_t* dst) noexcept {
   const ResidualVectors<V> add(params);
   const auto zero_a = V::set1_32(params.zero_a);
-  const auto zero_point = V::set1_32(params.zero_point);
+  const auto addend = halves_addend<V>(params.zero_point);
   const std::size_t dim = params.dim;
+  const auto halves = [&](std::size_t at, std::size_t c) INTAGLIO_INLINE {
+    const auto x = V::sub32(V::load_u8(a + at, dim - c), zero_a);
+    return add.halves(x, V::load_u8(b + at, dim - c), add.exponents(c, dim - c));
+  };
   for (std::size_t i = 0; i < rows; ++i) {
-    for (std::size_t c = 0; c < dim; c += V::kLanes) {
+    for (std::size_t c = 0; c < dim; c += 2 * V::kLanes) {
       const std::size_t at = i * dim + c;
-      const std::size_t left = dim - c;
-      const auto x = V::sub32(V::load_u8(a + at, left), zero_a);
-      const auto codes = add.codes(x, V::load_u8(b + at, left), add.exponents(c, left));
-      V::store_u8(dst + at, clamp_u8<V>(codes, zero_point), left);
+      const std::size_t next = c + V::kLanes;
+      const typename V::I pair[2] = {halves(at, c),
+                                     next < dim ? halves(at + V::kLanes, next) : V::zero()};
+      V::pack_halves_u8(dst + at, pair, addend, dim - c);
     }
+  }
+}
+
+template <class V>
+void add_s16(const std::int16_t* a, const std::int16_t* b, std::size_t count,
+             std::int16_t* dst) noexcept {
+  const auto* bytes_a = reinterpret_cast<const std::uint8_t*>(a);
+  const auto* bytes_b = reinterpret_cast<const std::uint8_t*>(b);
+  auto* out = reinterpret_cast<std::uint8_t*>(dst);
+  const std::size_t bytes = 2 * count;
+  for (std::size_t i = 0; i < bytes; i += V::kLanes * 4) {
+    const std::size_t left = bytes - i;
+    V::store_bytes(out + i,
+                   V::adds16(V::load_bytes(bytes_a + i, left), V::load_bytes(bytes_b + i, left)),
+                   left);
   }
 }
 

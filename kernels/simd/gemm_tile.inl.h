@@ -120,13 +120,13 @@ template <class V>
 }
 
 /// u8 codes of all rows, two vectors of columns at a time: what belongs to the columns is loaded
-/// once for all rows. `per_columns(c)` gives a function of (row, codes[2]) for the columns from c
-/// on, which makes codes less `zero_point`; of columns that do not exist it may make anything.
+/// once for all rows. `per_columns(c)` gives a function of (row, pair[2]) for the columns from c
+/// on, which makes halves (elementwise.inl.h); of columns that do not exist it may make anything.
 template <class V, class PerColumns>
 [[gnu::always_inline]] inline void store_u8_pairs(const Tile<V>& t, std::size_t rows,
                                                   std::int32_t zero_point,
                                                   PerColumns&& per_columns) noexcept {
-  const auto zero = V::set1_16(static_cast<std::int16_t>(zero_point));
+  const auto addend = halves_addend<V>(zero_point);
   auto* const dst = reinterpret_cast<std::uint8_t*>(t.dst);
   const std::size_t stride = t.dst_stride;
   const std::size_t columns = t.columns;
@@ -135,7 +135,7 @@ template <class V, class PerColumns>
     for (std::size_t r = 0; r < rows; ++r) {
       typename V::I pair[2];
       make(r, pair);
-      V::pack_pair_u8(dst + r * stride + c, pair, zero, columns - c);
+      V::pack_halves_u8(dst + r * stride + c, pair, addend, columns - c);
     }
   }
 }
@@ -145,13 +145,16 @@ template <class V, class Gelu>
                                                   const Gelu& gelu) noexcept {
   const CarriedSums<V> sums(t);
   const bool direct = t.rescale->direct;
+  const std::size_t column = t.column;
+  const std::size_t columns = t.columns;
   store_u8_pairs(t, rows, t.params->gelu->zero_point, [&](std::size_t c) INTAGLIO_INLINE {
-    return [&, c, f0 = sums.factors(c), f1 = sums.factors(c + V::kLanes)](
+    const auto by = pair_shifts<V>(gelu.shift, gelu.exponents, column + c, columns - c);
+    return [&, c, by, f0 = sums.factors(c), f1 = sums.factors(c + V::kLanes)](
                std::size_t r, typename V::I(&pair)[2]) INTAGLIO_INLINE {
       // GELU saturates to s16 itself, as the direct form leaves it to do.
       pair[0] = direct ? sums.high(r, c, f0) : sums.exact(r, c, f0);
       pair[1] = direct ? sums.high(r, c + V::kLanes, f1) : sums.exact(r, c + V::kLanes, f1);
-      gelu.codes(pair[0], pair[1]);
+      gelu.halves(pair, by);
     };
   });
 }
@@ -183,10 +186,10 @@ template <class V>
     return [&, c, next, both, e0, e1, f0 = sums.factors(c), f1 = sums.factors(next)](
                std::size_t r, typename V::I(&pair)[2]) INTAGLIO_INLINE {
       const std::uint8_t* b = residual + r * stride;
-      pair[0] = add.codes(sums.clamped(r, c, f0), V::load_u8(b + c, columns - c), e0);
-      pair[1] = both
-                    ? add.codes(sums.clamped(r, next, f1), V::load_u8(b + next, columns - next), e1)
-                    : V::zero();
+      pair[0] = add.halves(sums.clamped(r, c, f0), V::load_u8(b + c, columns - c), e0);
+      pair[1] =
+          both ? add.halves(sums.clamped(r, next, f1), V::load_u8(b + next, columns - next), e1)
+               : V::zero();
     };
   });
 }

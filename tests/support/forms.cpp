@@ -18,68 +18,70 @@ Constant<T> constant(std::vector<T> elements) {
   return Constant<T>({n}, std::move(elements));
 }
 
-/// `linear` and `add` in one, onto the grid of dst.
-LinearOp direct_sum(const Graph& graph, const LinearOp& linear, const ResidualAddOp& add) {
-  const Grid& codes = graph.values[linear.dst].grid;
-  const Grid& stream = graph.values[add.b].grid;
-  const Grid& dst = graph.values[add.dst].grid;
+/// `linear`, whose codes have the grid `from`, onto the grid `to`; with a stream, as its sum.
+LinearOp onto_grid(const LinearOp& linear, const Grid& from, const Grid& to, const Grid* stream) {
   const std::size_t n = linear.multiplier.size();
+  const std::int64_t half = std::int64_t{1} << (linear.shift - 1);
   std::vector<double> ratios, biases;
-  std::vector<double> residual_ratios;
   for (std::size_t c = 0; c < n; ++c) {
-    const double ratio = codes.scale / channel_scale(dst, c);
-    const std::int64_t half = std::int64_t{1} << (linear.shift - 1);
+    const double ratio = from.scale / channel_scale(to, c);
     ratios.push_back(std::ldexp(linear.multiplier[c], -linear.shift) * ratio);
     biases.push_back(std::ldexp(double(linear.bias[c] - half), -linear.shift) * ratio);
-    residual_ratios.push_back(channel_scale(stream, c) / channel_scale(dst, c));
   }
-  std::vector<double> all = ratios;
-  all.insert(all.end(), residual_ratios.begin(), residual_ratios.end());
-  const FixedPoint fixed = to_fixed_point(all, 40);
-  LinearOp sum = linear;
-  sum.dst = add.dst;
-  sum.residual = add.b;
-  sum.shift = fixed.shift;
+  for (std::size_t c = 0; c < n && stream != nullptr; ++c) {
+    ratios.push_back(channel_scale(*stream, c) / channel_scale(to, c));
+  }
+  const FixedPoint fixed = to_fixed_point(ratios, 40);
+  LinearOp moved = linear;
+  moved.shift = fixed.shift;
   const auto middle = fixed.multiplier.begin() + std::ptrdiff_t(n);
-  sum.multiplier = constant(std::vector<std::int32_t>(fixed.multiplier.begin(), middle));
-  sum.residual_multiplier = constant(std::vector<std::int32_t>(middle, fixed.multiplier.end()));
+  moved.multiplier = constant(std::vector<std::int32_t>(fixed.multiplier.begin(), middle));
+  if (stream != nullptr) {
+    moved.residual_multiplier = constant(std::vector<std::int32_t>(middle, fixed.multiplier.end()));
+  }
   std::vector<std::int64_t> bias;
   for (const double b : biases) {
     bias.push_back(std::llround(std::ldexp(b, fixed.shift)) +
                    (std::int64_t{1} << (fixed.shift - 1)));
   }
-  sum.bias = constant(std::move(bias));
+  moved.bias = constant(std::move(bias));
+  return moved;
+}
+
+/// `linear` and `add` in one, onto the grid of add.dst in `g`.
+LinearOp direct_sum(const Graph& g, const LinearOp& linear, const ResidualAddOp& add) {
+  LinearOp sum =
+      onto_grid(linear, g.values[linear.dst].grid, g.values[add.dst].grid, &g.values[add.b].grid);
+  sum.dst = add.dst;
+  sum.residual = add.b;
   return sum;
 }
 
-}  // namespace
+/// The u8 embedding `op`, whose result has the grid `from`, in words of `to`'s scale.
+EmbedOp embed_words(const EmbedOp& op, const Grid& from, const Grid& to) {
+  const std::size_t dim = op.prefix.shape()[1];
+  const double finer = from.scale / to.scale;
+  const auto word = [](double code) {
+    return static_cast<std::int16_t>(std::clamp(std::round(code), -32768.0, 32767.0));
+  };
+  std::vector<std::int16_t> prefix, position;
+  for (std::size_t i = 0; i < op.prefix.size(); ++i) {
+    const double ratio = channel_scale(from, i % dim) / to.scale;
+    prefix.push_back(word((op.prefix[i] - from.zero_point) * ratio));
+  }
+  for (const std::int16_t code : op.position.view()) {
+    const double unit = std::ldexp(op.position_multiplier, -op.shift);
+    position.push_back(word((code - op.position_zero_point) * unit * finer));
+  }
+  EmbedOp words;
+  words.src = op.src, words.dst = op.dst;
+  words.prefix = Constant<std::int16_t>(op.prefix.shape(), std::move(prefix));
+  words.position = Constant<std::int16_t>(op.position.shape(), std::move(position));
+  return words;
+}
 
-Graph with_direct_sums(const Graph& graph, DType stream) {
-  Graph g = graph;
-  if (stream == DType::kS16) {
-    const auto to_words = [&](ValueId id) {
-      Value& value = g.values[id];
-      value.dtype = DType::kS16;
-      value.grid = {value.grid.scale / 64, 0, {}};
-    };
-    for (const Op& op : graph.ops) {
-      if (const auto* add = std::get_if<ResidualAddOp>(&op.params)) to_words(add->dst);
-      if (const auto* select = std::get_if<SelectRowsOp>(&op.params)) to_words(select->dst);
-    }
-  }
-  g.ops.clear();
-  std::vector<ValueId> gone;
-  for (const Op& op : graph.ops) {
-    const auto* add = std::get_if<ResidualAddOp>(&op.params);
-    if (add == nullptr) {
-      g.ops.push_back(op);
-      continue;
-    }
-    const LinearOp linear = std::get<LinearOp>(g.ops.back().params);
-    gone.push_back(linear.dst);
-    g.ops.back().params = direct_sum(g, linear, *add);
-  }
-  // The codes between are nobody's any more.
+/// Removes values that no operation names any more.
+void remove_values(Graph& g, const std::vector<ValueId>& gone) {
   std::vector<ValueId> place(g.values.size());
   std::vector<Value> values;
   for (ValueId id = 0; id < g.values.size(); ++id) {
@@ -100,6 +102,97 @@ Graph with_direct_sums(const Graph& graph, DType stream) {
         },
         op.params);
   }
+}
+
+void to_words(Value& value, double scale) {
+  value.dtype = DType::kS16;
+  value.grid = {scale, 0, {}};
+}
+
+/// The embedding `op` of the graph `g` becomes s16, and so does the linear layer before it; a
+/// lookup between them goes.
+void begin_with_words(Graph& g, const EmbedOp& op, std::vector<ValueId>& gone) {
+  const Grid from = g.values[op.dst].grid;
+  to_words(g.values[op.dst], from.scale / 64);
+  EmbedOp words = embed_words(op, from, g.values[op.dst].grid);
+  if (std::holds_alternative<LookupOp>(g.ops.back().params)) {
+    gone.push_back(op.src);
+    g.ops.pop_back();
+  }
+  auto& linear = std::get<LinearOp>(g.ops.back().params);
+  linear = onto_grid(linear, g.values[linear.dst].grid, g.values[op.dst].grid, nullptr);
+  words.src = linear.dst;
+  to_words(g.values[linear.dst], g.values[op.dst].grid.scale);
+  g.ops.push_back({"embed", std::move(words)});
+}
+
+}  // namespace
+
+Graph with_direct_sums(const Graph& graph, DType stream) {
+  Graph g = graph;
+  g.ops.clear();
+  std::vector<ValueId> gone;  // codes between, which are nobody's any more
+  for (const Op& op : graph.ops) {
+    const auto* add = std::get_if<ResidualAddOp>(&op.params);
+    const auto* embed = std::get_if<EmbedOp>(&op.params);
+    const auto* select = std::get_if<SelectRowsOp>(&op.params);
+    if (embed != nullptr && stream == DType::kS16) {
+      begin_with_words(g, *embed, gone);
+      continue;
+    }
+    if (add == nullptr) {
+      g.ops.push_back(op);
+      if (select != nullptr) {
+        g.values[select->dst].dtype = g.values[select->src].dtype;
+        g.values[select->dst].grid = g.values[select->src].grid;
+      }
+      continue;
+    }
+    Value& sum = g.values[add->dst];
+    if (stream == DType::kS16) to_words(sum, sum.grid.scale / 64);
+    const LinearOp linear = std::get<LinearOp>(g.ops.back().params);
+    gone.push_back(linear.dst);
+    g.ops.back().params = direct_sum(g, linear, *add);
+  }
+  remove_values(g, gone);
+  return g;
+}
+
+Graph with_gelu_exponents(const Graph& graph) {
+  Graph g = graph;
+  for (const Op& op : g.ops) {
+    const auto* gelu = std::get_if<GeluOp>(&op.params);
+    if (gelu == nullptr) continue;
+    Value& dst = g.values[gelu->dst];
+    for (std::size_t c = 0; c < dst.shape[1]; ++c) {
+      dst.grid.exponents.push_back(static_cast<std::uint8_t>(c * 7 / 3 % 4));
+    }
+  }
+  return g;
+}
+
+Graph with_two_tokens(const Graph& graph, int row, int first, int second) {
+  Graph g = graph;
+  auto& norm = std::get<LayerNormOp>(g.ops.end()[-2].params);
+  auto& head = std::get<LinearOp>(g.ops.back().params);
+  for (const ValueId id : {norm.src, norm.dst}) g.values[id].shape[0] = std::size_t(row) + 2;
+  SelectRowsOp select;
+  select.src = norm.dst, select.dst = g.values.size(), select.first = row;
+  Value pair = g.values[norm.dst];
+  const std::size_t dim = pair.shape[1];
+  pair.name = "token_pair", pair.shape = {1, 2 * dim};
+  g.values.push_back(std::move(pair));
+  head.src = select.dst;
+  std::vector<std::int8_t> weight;
+  for (std::size_t n = 0; n < head.multiplier.size(); ++n) {
+    for (const int factor : {first, second}) {
+      for (std::size_t k = 0; k < dim; ++k) {
+        weight.push_back(static_cast<std::int8_t>(head.weight[n * dim + k] * factor));
+      }
+    }
+  }
+  head.weight = Constant<std::int8_t>({head.multiplier.size(), 2 * dim}, std::move(weight));
+  g.ops.insert(g.ops.end() - 1, {"token_pair", select});
   return g;
 }
 

@@ -55,8 +55,16 @@ struct Epilogue {
     const std::int64_t steep =
         std::min<std::int64_t>(limit >> bits, c.seed % 2 == 0 ? 32767 : limit);
     slope = make_values<std::int32_t>(rng, 64, Fill::kRandom, -steep, steep);
-    gelu = {static_cast<std::int32_t>(pick(rng, 0, 32767)), shift, bits, base.data(), slope.data(),
-            static_cast<std::int32_t>(pick(rng, 0, 255))};
+    // No exponents, zeros, any.
+    const std::size_t kind = c.seed / 2 % 3;
+    exponents_gelu = make_values<std::uint8_t>(rng, c.n, Fill::kRandom, 0, kind == 1 ? 0 : 7);
+    gelu = {.multiplier = static_cast<std::int32_t>(pick(rng, 0, 32767)),
+            .shift = shift,
+            .segment_bits = bits,
+            .base = base.data(),
+            .slope = slope.data(),
+            .zero_point = static_cast<std::int32_t>(pick(rng, 0, 255)),
+            .exponents = kind == 0 ? nullptr : exponents_gelu.data()};
     exponents_b = make_values<std::uint8_t>(rng, c.n, Fill::kRandom, 0, 7);
     exponents_dst = make_values<std::uint8_t>(rng, c.n, Fill::kRandom, 0, 7);
     const std::int64_t reach_a = std::min<std::int64_t>(1 << 21, std::int64_t{1} << (shift + 2));
@@ -74,7 +82,7 @@ struct Epilogue {
     residual_zero = c.residual == CodeType::kU8 ? static_cast<std::int32_t>(pick(rng, 0, 255)) : 0;
   }
   std::vector<std::int32_t> base, slope, residual_multiplier;
-  std::vector<std::uint8_t> exponents_b, exponents_dst;
+  std::vector<std::uint8_t> exponents_gelu, exponents_b, exponents_dst;
   kernels::GeluParams gelu;
   kernels::ResidualParams add;
   std::int32_t residual_zero;
@@ -272,6 +280,7 @@ std::vector<KernelCase> attention_bitshift_cases(std::uint64_t seed);
 std::vector<KernelCase> layernorm_cases(std::uint64_t seed);
 std::vector<KernelCase> gelu_cases(std::uint64_t seed);
 std::vector<KernelCase> residual_cases(std::uint64_t seed);
+std::vector<KernelCase> add_s16_cases(std::uint64_t seed);
 std::vector<KernelCase> patch_cases(std::uint64_t seed);
 
 const std::vector<KernelSuite>& kernel_suites() {
@@ -279,8 +288,8 @@ const std::vector<KernelSuite>& kernel_suites() {
       {"gemm_u8s8", gemm_cases},          {"gemm_u8s8, fused", fused_gemm_cases},
       {"attention", attention_cases},     {"attention_bitshift", attention_bitshift_cases},
       {"layernorm_ptf", layernorm_cases}, {"gelu_table", gelu_cases},
-      {"residual_add", residual_cases},   {"pixels_to_patches", patch_cases},
-      {"lookup_u8", lookup_cases},
+      {"residual_add", residual_cases},   {"add_s16", add_s16_cases},
+      {"pixels_to_patches", patch_cases}, {"lookup_u8", lookup_cases},
   };
   return suites;
 }

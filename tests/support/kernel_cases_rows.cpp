@@ -10,9 +10,10 @@ using kernels::KernelTable;
 
 namespace {
 
-CaseResult result_of(const GuardedBuffer<std::uint8_t>& dst) {
-  CaseResult result{std::vector<std::byte>(dst.size()), dst.surroundings_intact()};
-  std::memcpy(result.dst.data(), dst.data(), dst.size());
+template <class T>
+CaseResult result_of(const GuardedBuffer<T>& dst) {
+  CaseResult result{std::vector<std::byte>(dst.size() * sizeof(T)), dst.surroundings_intact()};
+  std::memcpy(result.dst.data(), dst.data(), result.dst.size());
   return result;
 }
 
@@ -99,14 +100,22 @@ std::vector<KernelCase> layernorm_cases(std::uint64_t seed) {
 
 std::vector<KernelCase> gelu_cases(std::uint64_t seed) {
   std::vector<KernelCase> cases;
-  const auto add = [&](std::size_t count, int segment_bits) {
+  const auto add = [&](std::size_t rows, std::size_t dim, int segment_bits) {
     const std::size_t i = cases.size();
     const int shift = static_cast<int>(1 + i * 5 % 30);
+    // No exponents, zeros, any, the largest.
+    const std::size_t kind = i % 4;
+    const std::int64_t top = kind == 1 ? 0 : std::min(kernels::kMaxExponent, 30 - shift);
     cases.push_back(
-        {text({{"count", count}, {"segment_bits", segment_bits}, {"shift", shift}}),
+        {text({{"rows", rows},
+               {"dim", dim},
+               {"segment_bits", segment_bits},
+               {"shift", shift},
+               {"exponents", kind}}),
          [=](const KernelTable& table) {
            Rng rng(seed + i);
            const Layout layout = Layout::of(i);
+           const std::size_t count = rows * dim;
            auto h = make_values<std::int16_t>(rng, count,
                                               i % 5 == 1   ? Fill::kLow
                                               : i % 5 == 2 ? Fill::kHigh
@@ -122,25 +131,29 @@ std::vector<KernelCase> gelu_cases(std::uint64_t seed) {
            const std::int64_t steep = limit >> segment_bits;
            const auto slope =
                layout.place(make_values<std::int32_t>(rng, 64, Fill::kRandom, -steep, steep));
+           const auto exponents = layout.place(make_values<std::uint8_t>(
+               rng, dim, kind == 3 ? Fill::kHigh : Fill::kRandom, 0, top));
            const kernels::GeluParams params = {
-               static_cast<std::int32_t>(i % 4 == 0 ? 32767 : pick(rng, 0, 32767)),
-               shift,
-               segment_bits,
-               base.data(),
-               slope.data(),
-               static_cast<std::int32_t>(i * 29 % 256)};
+               .multiplier = static_cast<std::int32_t>(i % 3 == 0 ? 32767 : pick(rng, 0, 32767)),
+               .shift = shift,
+               .segment_bits = segment_bits,
+               .base = base.data(),
+               .slope = slope.data(),
+               .zero_point = static_cast<std::int32_t>(i * 29 % 256),
+               .exponents = kind == 0 ? nullptr : exponents.data(),
+               .dim = dim};
            const auto src = layout.place(h);
            GuardedBuffer<std::uint8_t> dst(count, layout.placement, layout.misalignment);
-           table.gelu_table(params, src.data(), count, dst.data());
+           table.gelu_table(params, src.data(), rows, dst.data());
            return result_of(dst);
          }});
   };
   for (int segment_bits = 0; segment_bits <= 9; ++segment_bits) {
-    for (const std::size_t count :
+    for (const std::size_t dim :
          {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 47, 63, 64, 65, 193, 1000}) {
-      add(count, segment_bits);
+      add(1 + cases.size() % 3, dim, segment_bits);
     }
-    add(65536, segment_bits);
+    for (const std::size_t dim : {64, 65, 1, 256}) add((65535 + dim) / dim, dim, segment_bits);
   }
   return cases;
 }
@@ -188,6 +201,34 @@ std::vector<KernelCase> residual_cases(std::uint64_t seed) {
     for (const std::size_t rows : {1, 2, 3, 4, 5, 7, 11}) add(rows, dim);
   }
   for (std::size_t i = 0; i < 7; ++i) add(197, 192);
+  return cases;
+}
+
+std::vector<KernelCase> add_s16_cases(std::uint64_t seed) {
+  std::vector<KernelCase> cases;
+  const auto add = [&](std::size_t count) {
+    const std::size_t i = cases.size();
+    const FillPair fill = kFillPairs[i % kFillPairs.size()];
+    cases.push_back(
+        {text({{"count", count}, {"in_place", i % 3}}) + fill.name, [=](const KernelTable& table) {
+           Rng rng(seed + i);
+           const Layout layout = Layout::of(i);
+           const auto x = make_values<std::int16_t>(rng, count, fill.a);
+           const auto y = make_values<std::int16_t>(rng, count, fill.b);
+           const auto a = layout.place(x);
+           const auto b = layout.place(y);
+           GuardedBuffer<std::int16_t> dst(i % 3 == 1 ? x : y, layout.placement,
+                                           layout.misalignment);
+           table.add_s16(i % 3 == 1 ? dst.data() : a.data(), i % 3 == 2 ? dst.data() : b.data(),
+                         count, dst.data());
+           return result_of(dst);
+         }});
+  };
+  for (const std::size_t count : {1,  2,  3,  7,  8,  15,  16,  17,  31,  32,  33,  47,
+                                  63, 64, 65, 95, 97, 127, 129, 191, 192, 193, 384, 1000}) {
+    for (std::size_t i = 0; i < 7; ++i) add(count);
+  }
+  add(197 * 192);
   return cases;
 }
 

@@ -53,11 +53,25 @@ TestModel embedded_model_beyond(DType stream) {
   return {"glyphs beyond, " + std::string(dtype_name(stream)), serialize_model(graph)};
 }
 
+TestModel embedded_model_of_token(int row) {
+  Graph graph = embedded_graph();
+  std::get<SelectRowsOp>(graph.ops.end()[-3].params).first = row;
+  return {"glyphs, token " + std::to_string(row), serialize_model(graph)};
+}
+
+TestModel embedded_model_with_two_tokens(int row, int first, int second) {
+  return {"glyphs, two tokens",
+          serialize_model(with_two_tokens(embedded_graph(), row, first, second))};
+}
+
 std::vector<TestModel> small_models() {
   std::vector<TestModel> models;
   models.push_back(embedded_model());
   models.push_back(embedded_model_beyond(DType::kU8));
   models.push_back(embedded_model_beyond(DType::kS16));
+  models.push_back(
+      {"glyphs, GELU's exponents", serialize_model(with_gelu_exponents(embedded_graph()))});
+  models.push_back(embedded_model_with_two_tokens(0, 1, 1));
   for (const char* name : {"vit_micro", "vit_micro_noinputquant"}) {
     models.push_back(import_model(name, golden_path(name) / "model.safetensors"));
   }

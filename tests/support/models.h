@@ -22,7 +22,11 @@ TestModel embedded_model();
 /// embedded_model() in the forms beyond the paper's: sums straight onto the stream (u8 or s16) and
 /// row-relative attention.
 TestModel embedded_model_beyond(DType stream);
-/// All of these and the golden models that lie in the repository.
+/// embedded_model() that classifies another row of the last block.
+TestModel embedded_model_of_token(int row);
+/// embedded_model() whose head reads two rows: see with_two_tokens().
+TestModel embedded_model_with_two_tokens(int row, int first, int second);
+/// These, one with exponents behind GELU, and the golden models that lie in the repository.
 std::vector<TestModel> small_models();
 
 /// Pixels of the model's size: noise, extremes and gradients from a fixed seed.
