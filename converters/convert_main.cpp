@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "converters/fqvit_import.h"
+#include "converters/list_tensors.h"
 #include "converters/lower_network.h"
 #include "engine/program.h"
 #include "graph/error.h"
@@ -69,12 +70,20 @@ int run_inspect(const std::filesystem::path& model, bool json) {
   return 0;
 }
 
+int run_tensors(const std::filesystem::path& path, const std::string& key, bool json) {
+  const TensorList list = list_tensors(Checkpoint::open(path, key), json);
+  std::cout << list.text << std::flush;
+  if (!std::cout) throw Error(ErrorCode::kIo, "cannot write to standard output");
+  return list.unreadable == 0 ? 0 : kExitSomeFailed;
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"Makes and shows Intaglio models (.intg)."};
   app.set_version_flag("--version", INTAGLIO_VERSION);
   app.require_subcommand(1);
   app.footer(
-      "Exit status: 0 done, 2 usage, 3 a file cannot be read or written, 4 a file is damaged or "
+      "Exit status: 0 done, 1 some tensors cannot be read, 2 usage, 3 a file cannot be read or "
+      "written, 4 a file is damaged or "
       "unsupported.");
 
   ImportArguments import;
@@ -95,12 +104,22 @@ int run(int argc, char** argv) {
   inspect_command->add_option("model", model, "Model file")->required();
   inspect_command->add_flag("--json", json, "One JSON object instead of a table");
 
+  std::filesystem::path checkpoint;
+  std::string key;
+  CLI::App* tensors_command = app.add_subcommand(
+      "tensors", "List a checkpoint's tensors (safetensors, PyTorch .pth/.pt, NumPy .npz).");
+  tensors_command->add_option("checkpoint", checkpoint, "Checkpoint of floats")->required();
+  tensors_command->add_option("--key", key,
+                              "Which dictionary of a PyTorch file, instead of the first usual one");
+  tensors_command->add_flag("--json", json, "One JSON object instead of a table");
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : kExitUsage;
   }
   if (import_command->parsed()) return run_import(import);
+  if (tensors_command->parsed()) return run_tensors(checkpoint, key, json);
   return run_inspect(model, json);
 }
 

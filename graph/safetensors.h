@@ -113,6 +113,16 @@ class Safetensors {
 std::vector<std::byte> serialize_safetensors(const std::map<std::string, TensorView>& tensors,
                                              const std::map<std::string, std::string>& metadata);
 
+/// A file's bytes in memory, read-only.
+struct MappedFile {
+  std::shared_ptr<const void> owner;  ///< keeps `bytes` alive
+  std::span<const std::byte> bytes;
+};
+
+/// Maps a file of any format; it must not shrink while it is in use. Throws Error(kIo) unless it is
+/// a regular file with content. Never waits for a pipe's writer.
+MappedFile map_file(const std::filesystem::path& path);
+
 /// Writes `bytes` to a temporary file beside `path`, then renames it: `path` is either the old file
 /// or the whole new one. Links are followed; a device or pipe is written to directly. Throws
 /// Error(kIo), and leaves no temporary file behind.

@@ -51,7 +51,7 @@ std::size_t size_of_regular(const Descriptor& file, const std::filesystem::path&
                                     (S_ISDIR(status.st_mode) ? "directory" : "pipe or device"));
   }
   if (status.st_size == 0) {
-    throw Error(ErrorCode::kIo, path.string() + ": expected a safetensors file, found it empty");
+    throw Error(ErrorCode::kIo, path.string() + ": expected a file with content, found it empty");
   }
   return static_cast<std::size_t>(status.st_size);
 }
@@ -94,13 +94,18 @@ int create_beside(const std::filesystem::path& target, std::filesystem::path& na
 
 }  // namespace
 
-Safetensors Safetensors::open(const std::filesystem::path& path) {
+MappedFile map_file(const std::filesystem::path& path) {
   const Descriptor file(open_for_reading(path));
   const std::size_t size = size_of_regular(file, path);
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (data == MAP_FAILED) throw io_error(path, "cannot map");
   std::shared_ptr<const void> owner(data, [data, size](const void*) { ::munmap(data, size); });
-  return parse(std::move(owner), {static_cast<const std::byte*>(data), size}, path.string());
+  return {std::move(owner), {static_cast<const std::byte*>(data), size}};
+}
+
+Safetensors Safetensors::open(const std::filesystem::path& path) {
+  MappedFile file = map_file(path);
+  return parse(std::move(file.owner), file.bytes, path.string());
 }
 
 Safetensors Safetensors::read(const std::filesystem::path& path, std::size_t threads) {

@@ -386,7 +386,7 @@ TEST_CASE("only regular files with content are opened", "[safetensors]") {
   REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
   fs::create_directory(folder / "folder");
   const std::pair<const char*, const char*> cases[] = {
-      {"empty", "expected a safetensors file, found it empty"},
+      {"empty", "expected a file with content, found it empty"},
       {"pipe", "expected a regular file, found a pipe or device"},
       {"folder", "expected a regular file, found a directory"},
       {"missing", "cannot open: No such file or directory"},
