@@ -61,7 +61,7 @@ class HeaderParser {
       expect(':');
       if (key == "descr") {
         once(has_descr);
-        array.descr = parse_string();
+        array.descr = next() == '[' ? parse_list() : parse_string();
       } else if (key == "fortran_order") {
         once(has_order);
         array.column_major = parse_bool();
@@ -98,7 +98,6 @@ class HeaderParser {
 
   std::string_view parse_string() {
     const char quote = next();
-    if (quote == '[') fail("elements of a plain type");
     if (quote != '\'' && quote != '"') fail("a string");
     const std::size_t end = text_.find(quote, at_ + 1);
     if (end == std::string_view::npos) fail("the end of a string");
@@ -106,6 +105,19 @@ class HeaderParser {
     if (value.find('\\') != std::string_view::npos) fail("a string without escapes");
     at_ = end + 1;
     return value;
+  }
+  /// The text of a list, as elements of several fields have it for their type: such are refused
+  /// only when they are read.
+  std::string_view parse_list() {
+    const std::size_t begin = at_;
+    std::size_t depth = 0;
+    do {
+      if (at_ == text_.size()) fail("the end of a list");
+      depth += text_[at_] == '[' ? 1 : 0;
+      depth -= text_[at_] == ']' ? 1 : 0;
+      ++at_;
+    } while (depth != 0);
+    return text_.substr(begin, at_ - begin);
   }
   bool parse_bool() {
     next();
