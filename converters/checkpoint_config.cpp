@@ -180,8 +180,9 @@ void refuse_variants(const Section& section) {
   }
 }
 
-void add_timm_preprocessing(const Section& section, CheckpointConfig& config) {
-  config.preprocessing.push_back({section.where(), section.triple("mean"), section.triple("std"),
+void add_timm_preprocessing(const Section& section, const std::string& source,
+                            CheckpointConfig& config) {
+  config.preprocessing.push_back({source, section.triple("mean"), section.triple("std"),
                                   section.real("crop_pct"), section.text("interpolation")});
   const std::string mode = section.text("crop_mode");
   if (!mode.empty() && mode != "center") {
@@ -215,7 +216,7 @@ void add_config(const Section& section, CheckpointConfig& config) {
   }
   // Older files of timm have the fields of pretrained_cfg at the top.
   const Section pretrained = section.section("pretrained_cfg").value_or(section);
-  add_timm_preprocessing(pretrained, config);
+  add_timm_preprocessing(pretrained, "config.json", config);
   add_input_size(pretrained, config);
   config.architecture = section.text("architecture");
   if (config.architecture.size() > kMaxText) section.fail("architecture", "a short name");
@@ -249,7 +250,7 @@ std::string filter_name(const Section& section) {
 }
 
 void add_preprocessor(const Section& section, CheckpointConfig& config) {
-  PartialPreprocessing p{section.where(),
+  PartialPreprocessing p{"preprocessor_config.json",
                          section.triple("image_mean"),
                          section.triple("image_std"),
                          {},
@@ -320,7 +321,7 @@ CheckpointConfig read_checkpoint_config(const Checkpoint& checkpoint,
     add_sizes(*nested, result);
     refuse_variants(*nested);
   }
-  add_timm_preprocessing(section, result);
+  add_timm_preprocessing(section, "metadata", result);
   return result;
 }
 

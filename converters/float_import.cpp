@@ -1,5 +1,6 @@
 #include "converters/float_import.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -47,6 +48,7 @@ class Importer {
     load_vit(checkpoint_, names_, sizes_, epsilon, vit);
     const std::size_t grid = vit.image_size / vit.patch;
     vit.position = resample_position(vit.position, sizes_.prefix, sizes_.grid, grid, vit.dim);
+    check_finite();
     tell();
     return std::move(result_);
   }
@@ -172,7 +174,6 @@ class Importer {
     }
   }
   void choose_heads() {
-    std::string source = "heads";
     const SizeClaim* claim = nullptr;
     for (const SizeClaim& c : config_.sizes) {
       if (c.size != VitSize::kHeads) continue;
@@ -224,6 +225,25 @@ class Importer {
     result_.notes.push_back("positions were resampled from images of " + std::to_string(own) +
                             " to " + std::to_string(size) + " pixels");
     return size;
+  }
+
+  /// Tensors are finite, but what was computed of them may not be.
+  void check_finite() const {
+    const auto finite = [](const std::vector<float>& values) {
+      return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
+    };
+    const auto check = [&](const FloatLinear& layer, const std::string& scale) {
+      if (finite(layer.weight) && finite(layer.bias)) return;
+      fail(ErrorCode::kFormat, "tensor '" + scale + "': times the weights it overflows float32");
+    };
+    const Vit& vit = result_.vit;
+    for (std::size_t i = 0; i < vit.blocks.size(); ++i) {
+      check(vit.blocks[i].proj, names_.block(i) + names_.in_block.scale_attention);
+      check(vit.blocks[i].fc2, names_.block(i) + names_.in_block.scale_mlp);
+    }
+    if (!finite(vit.position)) {
+      fail(ErrorCode::kFormat, "tensor '" + names_.position + "': resampled it overflows float32");
+    }
   }
 
   std::string file_name() const {
@@ -279,7 +299,7 @@ class Importer {
   /// Provenance and notes, once all is there.
   void tell() {
     if (!names_.in_block.scale_attention.empty()) {
-      result_.notes.push_back("layer scale was folded into the weights behind it");
+      result_.notes.push_back("layer scale was folded into the weights before it");
     }
     const auto number = [](std::size_t n) { return std::to_string(n); };
     auto& provenance = result_.vit.provenance;

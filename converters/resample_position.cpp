@@ -4,6 +4,7 @@
 #include <array>
 #include <cassert>
 #include <cmath>
+#include <limits>
 
 namespace intaglio {
 namespace {
@@ -61,7 +62,9 @@ std::vector<float> resample_position(const std::vector<float>& position, std::si
           }
           sum += y.weight[i] * row;
         }
-        result.push_back(static_cast<float>(sum));
+        constexpr double kLargest = std::numeric_limits<float>::max();
+        result.push_back(std::abs(sum) <= kLargest ? static_cast<float>(sum)
+                                                   : std::numeric_limits<float>::infinity());
       }
     }
   }

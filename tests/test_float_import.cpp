@@ -7,6 +7,7 @@
 #include "converters/float_import.h"
 #include "converters/fqvit_import.h"
 #include "converters/resample_position.h"
+#include "tests/support/archives.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/float_checkpoints.h"
 #include "tests/support/shared_data.h"
@@ -161,6 +162,25 @@ TEST_CASE("all schemes of names give the same network") {
   }
 }
 
+TEST_CASE("JAX's names in JAX's container") {
+  const Vit vit = small_vit();
+  std::vector<ZipEntry> entries;
+  for (const auto& [name, tensor] : export_jax(vit).tensors) {
+    std::string shape = "(";
+    for (const std::size_t n : tensor.shape) shape += std::to_string(n) + ",";
+    const std::string data(reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size());
+    entries.push_back({name + ".npy", npy(npy_header("<f4", shape + ")"), data)});
+  }
+  const Folder folder;
+  const auto path = folder.write("B_16.npz", zip_archive(entries));
+  const ImportedVit found = import_float(intaglio::Checkpoint::open(path), {});
+  check_equal(found.vit, vit);
+  CHECK(found.vit.provenance.at("source") == "'B_16.npz' (NumPy archive, names of JAX)");
+  CHECK(found.vit.provenance.at("arch") == "vit");
+  CHECK(found.vit.provenance.at("sizes") ==
+        "2 blocks, 10 channels, 2 heads, 14 hidden, patches of 4 pixels, images of 12, 3 classes");
+}
+
 TEST_CASE("what inference does not need is left out") {
   const Vit vit = small_vit();
   Checkpoint training = export_jax(vit, "opt/target/");
@@ -207,8 +227,27 @@ TEST_CASE("layer scale is folded") {
     const auto [checkpoint, vit] = layer_scaled(attention, mlp);
     const ImportedVit found = imported(checkpoint, heads(2));
     check_equal(found.vit, vit);
-    CHECK(found.notes.back() == "layer scale was folded into the weights behind it");
+    CHECK(found.notes.back() == "layer scale was folded into the weights before it");
   }
+}
+
+TEST_CASE("what overflows when it is folded or resampled is named") {
+  const std::vector<float> large(10, 3e38F);
+  Checkpoint scaled = layer_scaled("ls1.gamma", "ls2.gamma").first;
+  scaled.tensors["blocks.1.mlp.fc2.bias"] = Checkpoint::Tensor::of({10}, large);
+  CHECK(imported(scaled, heads(2)).vit.blocks.size() == 2);
+  scaled.tensors["blocks.1.ls2.gamma"] = Checkpoint::Tensor::of({10}, large);
+  check_error([&] { imported(scaled, heads(2)); }, kFormat,
+              "tensor 'blocks.1.ls2.gamma': times the weights it overflows");
+  Checkpoint positions = export_timm(small_vit());
+  std::vector<float> alternating(100);
+  for (std::size_t i = 0; i < 100; ++i) alternating[i] = i / 10 % 2 == 0 ? 3e38F : -3e38F;
+  positions.tensors["pos_embed"] = Checkpoint::Tensor::of({1, 10, 10}, alternating);
+  FloatImportOptions options = heads(2);
+  CHECK(imported(positions, options).vit.patches() == 9);
+  options.image_size = 20;
+  check_error([&] { imported(positions, options); }, kFormat,
+              "tensor 'pos_embed': resampled it overflows");
 }
 
 TEST_CASE("positions may be of patches alone") {
