@@ -1,0 +1,334 @@
+#include "converters/float_import.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "converters/checkpoint_config.h"
+#include "converters/expected_tensors.h"
+#include "converters/presets.h"
+#include "converters/resample_position.h"
+#include "converters/vit_loader.h"
+#include "converters/vit_names.h"
+#include "graph/check.h"
+#include "graph/error.h"
+#include "graph/safetensors.h"
+
+namespace intaglio {
+namespace {
+
+using Shape = ExpectedTensors::Shape;
+
+/// Of the models that are published: the largest have no heads of 64 channels.
+std::size_t usual_heads(std::size_t dim) {
+  if (dim == 1280 || dim == 1408 || dim == 1664) return 16;
+  return dim % 64 == 0 ? dim / 64 : 0;
+}
+
+class Importer {
+ public:
+  Importer(const Checkpoint& checkpoint, const FloatImportOptions& options)
+      : checkpoint_(checkpoint),
+        options_(options),
+        names_(recognize_vit_names(checkpoint)),
+        config_(read_checkpoint_config(checkpoint, options.config)) {}
+
+  ImportedVit run() {
+    result_.scheme = names_.scheme;
+    result_.notes = config_.notes;
+    read_sizes();
+    check_claims();
+    choose_heads();
+    Vit& vit = result_.vit;
+    vit.patch = sizes_.patch, vit.dim = sizes_.dim, vit.heads = sizes_.heads;
+    vit.classes = sizes_.classes;
+    vit.image_size = choose_image_size();
+    choose_preprocessing();
+    const auto epsilon = static_cast<float>(config_.norm_epsilon.value_or(names_.epsilon));
+    load_vit(checkpoint_, names_, sizes_, epsilon, vit);
+    const std::size_t grid = vit.image_size / vit.patch;
+    vit.position = resample_position(vit.position, sizes_.prefix, sizes_.grid, grid, vit.dim);
+    check_finite();
+    tell();
+    return std::move(result_);
+  }
+
+ private:
+  [[noreturn]] void fail(ErrorCode code, const std::string& what) const {
+    throw Error(code, checkpoint_.name() + ": " + what);
+  }
+  [[noreturn]] void fail_shape(const std::string& tensor, const std::string& expected) const {
+    fail(ErrorCode::kFormat, "tensor '" + tensor + "': expected " + expected + ", found " +
+                                 describe_shape(checkpoint_.shapes().at(tensor)));
+  }
+  const Shape& shape(const std::string& tensor) const {
+    const auto it = checkpoint_.shapes().find(tensor);
+    if (it == checkpoint_.shapes().end()) {
+      fail(ErrorCode::kFormat, "tensor '" + tensor + "' is missing");
+    }
+    return it->second;
+  }
+
+  void read_patch() {
+    patch_tensor_ = names_.patch_embed + names_.weight;
+    const Shape& s = shape(patch_tensor_);
+    const bool t = names_.transposed;
+    // Of four axes: where channels out, channels in, y and x are.
+    const std::size_t out = t ? 3 : 0;
+    const std::size_t in = t ? 2 : 1;
+    const std::size_t y = t ? 0 : 2;
+    if (s.size() != 4 || s[out] == 0 || s[in] != 3 || s[y] == 0 || s[y] != s[y + 1]) {
+      fail_shape(patch_tensor_, t ? "[patch, patch, 3, dim]" : "[dim, 3, patch, patch]");
+    }
+    sizes_.dim = s[out];
+    sizes_.patch = s[y];
+  }
+  void read_grid() {
+    const Shape& s = shape(names_.position);
+    const std::string dim = std::to_string(sizes_.dim);
+    sizes_.prefix = names_.dist_token.empty() ? 1 : 2;
+    if (s.size() != 3 || s[0] != 1 || s[2] != sizes_.dim) {
+      fail_shape(names_.position, "[1, tokens, " + dim + "]");
+    }
+    sizes_.position_rows = s[1];
+    for (const std::size_t prefix : {sizes_.prefix, std::size_t{0}}) {
+      if (s[1] <= prefix || (prefix == 0 && !names_.position_without_prefix)) continue;
+      const auto side = static_cast<std::size_t>(std::sqrt(static_cast<double>(s[1] - prefix)));
+      if (side * side == s[1] - prefix) sizes_.grid = side;
+      if (sizes_.grid != 0) break;
+    }
+    if (sizes_.grid == 0) {
+      fail_shape(names_.position, "[1, " + std::to_string(sizes_.prefix) +
+                                      " + a square number of patches, " + dim + "]");
+    }
+    if (sizes_.grid > kMaxImageSide / sizes_.patch) {
+      fail(ErrorCode::kLimit, "tensor '" + names_.position + "': expected images of at most " +
+                                  std::to_string(kMaxImageSide) + " pixels, found " +
+                                  std::to_string(sizes_.grid) + " patches of " +
+                                  std::to_string(sizes_.patch) + " to a side");
+    }
+  }
+  /// The size that a layer's weight has besides `dim`.
+  std::size_t outputs_of(const std::string& module, const char* expected) const {
+    const std::string tensor = module + names_.weight;
+    const Shape& s = shape(tensor);
+    const std::size_t axis = names_.transposed ? 1 : 0;
+    if (s.size() != 2 || s[axis] == 0) fail_shape(tensor, expected);
+    return s[axis];
+  }
+  void read_sizes() {
+    read_patch();
+    read_grid();
+    const auto& shapes = checkpoint_.shapes();
+    const auto has_block = [&](std::size_t i) {
+      const auto it = shapes.lower_bound(names_.block(i));
+      return it != shapes.end() && it->first.starts_with(names_.block(i));
+    };
+    while (has_block(sizes_.depth)) ++sizes_.depth;
+    const bool t = names_.transposed;
+    sizes_.hidden =
+        outputs_of(names_.block(0) + names_.in_block.fc1, t ? "[dim, hidden]" : "[hidden, dim]");
+    sizes_.classes = outputs_of(names_.head, t ? "[dim, classes]" : "[classes, dim]");
+    if (t) read_heads();
+  }
+  /// Where channels of attention are [heads, head_dim].
+  void read_heads() {
+    const std::string tensor = names_.block(0) + names_.in_block.qkv[0] + names_.weight;
+    const Shape& s = shape(tensor);
+    if (s.size() != 3 || s[1] == 0 || sizes_.dim % s[1] != 0 || s[2] != sizes_.dim / s[1]) {
+      fail_shape(tensor,
+                 "[dim, heads, dim / heads] of " + std::to_string(sizes_.dim) + " channels");
+    }
+    sizes_.heads = s[1];
+  }
+
+  /// What the tensors say of a size, and which; 0: nothing.
+  std::pair<std::size_t, std::string> found(VitSize size) const {
+    const std::string first = names_.block(0);
+    switch (size) {
+      case VitSize::kImage:
+        return {sizes_.grid * sizes_.patch, names_.position};
+      case VitSize::kPatch:
+        return {sizes_.patch, patch_tensor_};
+      case VitSize::kDim:
+        return {sizes_.dim, patch_tensor_};
+      case VitSize::kDepth:
+        return {sizes_.depth, names_.blocks + "*"};
+      case VitSize::kHeads:
+        return {sizes_.heads, first + names_.in_block.qkv[0] + names_.weight};
+      case VitSize::kHidden:
+        return {sizes_.hidden, first + names_.in_block.fc1 + names_.weight};
+      case VitSize::kClasses:
+        return {sizes_.classes, names_.head + names_.weight};
+    }
+    return {};
+  }
+  void check_claims() const {
+    for (const SizeClaim& claim : config_.sizes) {
+      const auto [value, tensor] = found(claim.size);
+      if (value != 0 && claim.value != value) {
+        throw Error(ErrorCode::kFormat, claim.where + " is " + std::to_string(claim.value) +
+                                            ", but '" + tensor + "' of " + checkpoint_.name() +
+                                            " says " + std::to_string(value));
+      }
+    }
+  }
+  void choose_heads() {
+    const SizeClaim* claim = nullptr;
+    for (const SizeClaim& c : config_.sizes) {
+      if (c.size != VitSize::kHeads) continue;
+      if (claim == nullptr) claim = &c;
+      if (c.value != claim->value && !options_.heads) {
+        throw Error(ErrorCode::kFormat, claim->where + " is " + std::to_string(claim->value) +
+                                            ", but " + c.where + " is " + std::to_string(c.value));
+      }
+    }
+    if (options_.heads) {
+      if (sizes_.heads != 0 && sizes_.heads != *options_.heads) {
+        fail(ErrorCode::kInvalidArgument, "expected " + std::to_string(sizes_.heads) +
+                                              " heads as the tensors have, found " +
+                                              std::to_string(*options_.heads));
+      }
+      set_heads(*options_.heads, ErrorCode::kInvalidArgument, "option heads");
+    } else if (sizes_.heads == 0 && claim != nullptr) {
+      set_heads(claim->value, ErrorCode::kFormat, claim->where);
+    } else if (sizes_.heads == 0) {
+      const std::size_t heads = usual_heads(sizes_.dim);
+      if (heads == 0) {
+        fail(ErrorCode::kInvalidArgument,
+             "no config tells the number of heads, and " + std::to_string(sizes_.dim) +
+                 " channels are no multiple of 64; give the number of heads");
+      }
+      sizes_.heads = heads;
+      result_.notes.push_back("no config tells the number of heads; assumed " +
+                              std::to_string(heads) + " as published models of " +
+                              std::to_string(sizes_.dim) + " channels have");
+    }
+  }
+  void set_heads(std::size_t heads, ErrorCode code, const std::string& source) {
+    if (heads == 0 || sizes_.dim % heads != 0) {
+      fail(code, source + ": expected a number of heads that divides " +
+                     std::to_string(sizes_.dim) + " channels, found " + std::to_string(heads));
+    }
+    sizes_.heads = heads;
+  }
+  std::size_t choose_image_size() {
+    const std::size_t own = sizes_.grid * sizes_.patch;
+    if (!options_.image_size || *options_.image_size == own) return own;
+    const std::size_t size = *options_.image_size;
+    if (size == 0 || size % sizes_.patch != 0 || size > kMaxImageSide) {
+      fail(ErrorCode::kInvalidArgument, "option image size: expected a multiple of the patches' " +
+                                            std::to_string(sizes_.patch) + " pixels up to " +
+                                            std::to_string(kMaxImageSide) + ", found " +
+                                            std::to_string(size));
+    }
+    result_.notes.push_back("positions were resampled from images of " + std::to_string(own) +
+                            " to " + std::to_string(size) + " pixels");
+    return size;
+  }
+
+  /// Tensors are finite, but what was computed of them may not be.
+  void check_finite() const {
+    const auto finite = [](const std::vector<float>& values) {
+      return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
+    };
+    const auto check = [&](const FloatLinear& layer, const std::string& scale) {
+      if (finite(layer.weight) && finite(layer.bias)) return;
+      fail(ErrorCode::kFormat, "tensor '" + scale + "': times the weights it overflows float32");
+    };
+    const Vit& vit = result_.vit;
+    for (std::size_t i = 0; i < vit.blocks.size(); ++i) {
+      check(vit.blocks[i].proj, names_.block(i) + names_.in_block.scale_attention);
+      check(vit.blocks[i].fc2, names_.block(i) + names_.in_block.scale_mlp);
+    }
+    if (!finite(vit.position)) {
+      fail(ErrorCode::kFormat, "tensor '" + names_.position + "': resampled it overflows float32");
+    }
+  }
+
+  std::string file_name() const {
+    return std::filesystem::path(checkpoint_.name()).filename().string();
+  }
+  /// The recipe of the family that the names belong to.
+  PartialPreprocessing usual_preprocessing(std::size_t image_size) {
+    std::string preset;
+    std::string why;
+    std::string stem = file_name();
+    for (char& c : stem) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    for (const std::string& name : {config_.architecture, stem}) {
+      const bool deit = name.find("deit") != std::string::npos;
+      if (!preset.empty() || (!deit && !name.starts_with("vit"))) continue;
+      preset = deit ? "deit" : "vit";
+      why = ", by the name";
+    }
+    if (names_.deit) preset = "deit", why = ", as of distilled models";
+    if (preset.empty() && result_.scheme != "timm") {
+      preset = "vit";
+      why = ", as of models with names of " + names_.scheme;
+    }
+    if (preset.empty()) {
+      preset = "deit";
+      why = ", assumed";
+    }
+    PartialPreprocessing p = preprocessing_preset(preset, image_size);
+    p.source += why;
+    return p;
+  }
+  void choose_preprocessing() {
+    const std::size_t size = result_.vit.image_size;
+    std::string filter;
+    if (options_.interpolation) {
+      filter = *options_.interpolation == Interpolation::kBicubic ? "bicubic" : "bilinear";
+    }
+    std::vector<PartialPreprocessing> sources{
+        {"options", options_.mean, options_.std, options_.crop_pct, filter}};
+    if (!options_.preset.empty()) {
+      sources.push_back(preprocessing_preset(options_.preset, size));
+    } else {
+      sources.insert(sources.end(), config_.preprocessing.begin(), config_.preprocessing.end());
+      sources.push_back(usual_preprocessing(size));
+    }
+    ChosenPreprocessing chosen = intaglio::choose_preprocessing(sources, size, checkpoint_.name());
+    result_.vit.preprocessing = chosen.preprocessing;
+    result_.preprocessing_source = std::move(chosen.source);
+    if (result_.preprocessing_source.find(", assumed (") != std::string::npos) {
+      result_.notes.push_back(
+          "nothing tells how images were prepared; assumed preset deit, give another if need be");
+    }
+  }
+  /// Provenance and notes, once all is there.
+  void tell() {
+    if (!names_.in_block.scale_attention.empty()) {
+      result_.notes.push_back("layer scale was folded into the weights before it");
+    }
+    const auto number = [](std::size_t n) { return std::to_string(n); };
+    auto& provenance = result_.vit.provenance;
+    provenance["arch"] = !config_.architecture.empty() ? config_.architecture
+                         : names_.deit                 ? "deit"
+                                                       : "vit";
+    provenance["source"] = printable(file_name()) + " (" + checkpoint_.container() + ", names of " +
+                           names_.scheme + ")";
+    provenance["sizes"] = number(sizes_.depth) + " blocks, " + number(sizes_.dim) + " channels, " +
+                          number(sizes_.heads) + " heads, " + number(sizes_.hidden) +
+                          " hidden, patches of " + number(sizes_.patch) + " pixels, images of " +
+                          number(result_.vit.image_size) + ", " + number(sizes_.classes) +
+                          " classes";
+    provenance["preprocessing"] = result_.preprocessing_source;
+  }
+
+  const Checkpoint& checkpoint_;
+  const FloatImportOptions& options_;
+  const VitNames names_;
+  const CheckpointConfig config_;
+  std::string patch_tensor_;
+  VitSizes sizes_;
+  ImportedVit result_;
+};
+
+}  // namespace
+
+ImportedVit import_float(const Checkpoint& checkpoint, const FloatImportOptions& options) {
+  return Importer(checkpoint, options).run();
+}
+
+}  // namespace intaglio

@@ -1,0 +1,44 @@
+// From a float checkpoint to a Vit: names, sizes, preprocessing (docs/file_format.md, "Float
+// checkpoints").
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "converters/checkpoint.h"
+#include "converters/vit.h"
+
+namespace intaglio {
+
+/// What a user knows better than the files.
+struct FloatImportOptions {
+  std::optional<std::size_t> heads;
+  std::optional<std::size_t> image_size;  ///< pixels of a side; positions are resampled to it
+  std::optional<std::array<double, 3>> mean, std;
+  std::optional<double> crop_pct;  ///< cropped side / resized shorter side, in [0.5, 1]
+  std::optional<Interpolation> interpolation;
+  std::string preset;            ///< recipe of preprocessing (presets.h); empty: what files say
+  std::filesystem::path config;  ///< config.json; empty: beside the checkpoint, if there
+};
+
+struct ImportedVit {
+  Vit vit;
+  std::string scheme;                ///< whose names: "timm"
+  std::string preprocessing_source;  ///< "preprocessor_config.json (mean, std), ..."
+  std::vector<std::string> notes;    ///< what was assumed or changed, a sentence each
+};
+
+/// Reads a ViT or DeiT with names of timm, Hugging Face or JAX; distilled models classify both
+/// tokens; layer scale is folded into weights. Sizes come from shapes, heads from options, else
+/// shapes (JAX), config.json, metadata, else channels; preprocessing from options, else a preset
+/// asked for, preprocessor_config.json or config.json, metadata, else a preset by the names.
+/// Throws Error: kFormat for missing or misshapen tensors and contradicting configs, kUnsupported
+/// for models that compute something else, kInvalidArgument for impossible options; the message
+/// names the tensor or key, what was expected and what was found.
+ImportedVit import_float(const Checkpoint& checkpoint, const FloatImportOptions& options);
+
+}  // namespace intaglio
