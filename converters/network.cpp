@@ -1,5 +1,7 @@
 #include "converters/network.h"
 
+#include <algorithm>
+
 namespace intaglio {
 
 std::string score_grid_of(const Layer& attention) {
@@ -22,6 +24,26 @@ bool Network::is_stream(std::size_t id) const {
     if (std::holds_alternative<SelectLayer>(op) && is_stream(reader)) return true;
   }
   return false;
+}
+
+std::vector<std::size_t> Network::needed_rows() const {
+  std::vector<std::size_t> needed(layers.size());
+  needed.back() = layers.back().rows;
+  for (std::size_t id = layers.size() - 1; id > 0; --id) {
+    const Layer& layer = layers[id];
+    const Layer& src = layers[layer.src];
+    const bool mixes_rows = std::holds_alternative<AttentionLayer>(layer.op) ||
+                            std::holds_alternative<EmbedLayer>(layer.op);
+    const bool selects = std::holds_alternative<SelectLayer>(layer.op);
+    const std::size_t rows = mixes_rows ? src.rows
+                             : selects  ? layer.rows * layer.channels / src.channels
+                                        : needed[id];
+    needed[layer.src] = std::max(needed[layer.src], rows);
+    if (const auto* add = std::get_if<AddLayer>(&layer.op)) {
+      needed[add->stream] = std::max(needed[add->stream], rows);
+    }
+  }
+  return needed;
 }
 
 std::size_t Network::multiply_accumulates() const {

@@ -83,6 +83,8 @@ struct Network {
   std::vector<std::size_t> readers_of(std::size_t id) const;
   /// Whether the result of layer `id` is a residual stream: a LayerNorm reads it.
   bool is_stream(std::size_t id) const;
+  /// Per layer: how many of the first rows of its result the logits depend on.
+  std::vector<std::size_t> needed_rows() const;
   /// Multiply-accumulates of one image.
   std::size_t multiply_accumulates() const;
 };

@@ -1,0 +1,116 @@
+#include "converters/quantize.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "converters/equalize.h"
+#include "converters/lower.h"
+#include "converters/tensor_ranges.h"
+
+namespace intaglio {
+namespace {
+
+/// Beyond so many halvings of the row's maximum, a score's weight is 0 (row_relative_codes).
+constexpr float kDeepestScore = 15.5F * 0.6931472F;
+/// s16 reaches so much farther than what calibration has seen.
+constexpr double kStreamMargin = 1.5;
+/// Share of GELU's channels that the finest scale is for. Not fewer: a channel that answers to few
+/// classes may never have been seen at its largest.
+constexpr double kBulk = 0.99;
+constexpr int kLargestExponent = 7;
+
+double largest_magnitude(const TensorRange& range) {
+  return double{std::max(std::abs(range.lowest()), std::abs(range.highest()))};
+}
+
+/// The widest range of all streams: one scale for all of them makes additions cheap.
+double stream_scale(const Network& network, const TensorRanges& ranges) {
+  double reach = 0;
+  for (std::size_t id = 0; id < network.layers.size(); ++id) {
+    if (network.is_stream(id)) {
+      reach = std::max(reach, largest_magnitude(ranges.at(network.layers[id].result)));
+    }
+  }
+  return std::max(kStreamMargin * reach / 32767, 0x1p-23);
+}
+
+double channel_top(const Grid& grid, std::size_t c) {
+  return channel_scale(grid, c) * (255 - grid.zero_point);
+}
+
+/// Norms, qkv, attention: a u8 grid. Linear layers onto the stream and before GELU have none, the
+/// input's codes are the pixels, and selected rows have the grid of their source.
+bool has_own_grid(const Network& network, std::size_t id) {
+  const auto& op = network.layers[id].op;
+  if (std::holds_alternative<NormLayer>(op) || std::holds_alternative<AttentionLayer>(op)) {
+    return true;
+  }
+  if (!std::holds_alternative<LinearLayer>(op) || id + 1 == network.layers.size()) return false;
+  const auto& reader = network.layers[network.readers_of(id).at(0)].op;
+  return std::holds_alternative<AttentionLayer>(reader);
+}
+
+/// Behind GELU: the finest scale serves most channels, powers of two those that reach beyond.
+Grid gelu_grid(const TensorRange& range) {
+  constexpr float kGeluMinimum = -0.17F;
+  std::vector<float> tops = range.high;
+  const auto bulk = tops.begin() + std::ptrdiff_t(kBulk * double(tops.size() - 1));
+  std::nth_element(tops.begin(), bulk, tops.end());
+  const float top = std::max(*bulk, std::ldexp(range.highest(), -kLargestExponent));
+  Grid grid = range_grid(kGeluMinimum, std::max(top, -kGeluMinimum));
+  grid.exponents.resize(range.high.size());
+  for (std::size_t c = 0; c < range.high.size(); ++c) {
+    while (grid.exponents[c]<kLargestExponent&& double{range.high[c]}> channel_top(grid, c)) {
+      ++grid.exponents[c];
+    }
+  }
+  return grid;
+}
+
+}  // namespace
+
+Calibration calibrate(Network& network, const CalibrationImages& images,
+                      const ReportProgress& progress) {
+  const auto half = [&](double done) {
+    return [&progress, done](double share) {
+      if (progress) progress(done + share / 2);
+    };
+  };
+  fold_normalization(network);
+  equalize(network, measure_ranges(network, images, half(0)));
+  const TensorRanges ranges = measure_ranges(network, images, half(0.5));
+
+  Calibration calibration;
+  calibration.softmax = SoftmaxForm::kRowRelative;
+  calibration.stream = DType::kS16;
+  const Grid stream{stream_scale(network, ranges), 0, {}};
+  for (std::size_t id = 0; id < network.layers.size(); ++id) {
+    const Layer& layer = network.layers[id];
+    const TensorRange& range = ranges.at(layer.result);
+    Grid& grid = calibration.grids[layer.result];
+    if (network.is_stream(id)) {
+      grid = stream;
+    } else if (std::holds_alternative<GeluLayer>(layer.op)) {
+      grid = gelu_grid(range);
+    } else if (has_own_grid(network, id)) {
+      grid = range_grid(range.lowest(), range.highest());
+    } else {
+      calibration.grids.erase(layer.result);
+    }
+    if (std::holds_alternative<AttentionLayer>(layer.op)) {
+      const TensorRange& scores = ranges.at(score_grid_of(layer));
+      calibration.grids[score_grid_of(layer)] = range_grid(
+          std::max(scores.lowest(), scores.lowest_row_maximum - kDeepestScore), scores.highest());
+    }
+    if (const auto* linear = std::get_if<LinearLayer>(&layer.op)) {
+      const auto src = calibration.grids.find(network.layers[layer.src].result);
+      const std::vector<float> weight =
+          folded_weight(*linear, src == calibration.grids.end() ? std::vector<std::uint8_t>{}
+                                                                : src->second.exponents);
+      calibration.weights[layer.name] = {weight_scales(weight, linear->n), {}};
+    }
+  }
+  return calibration;
+}
+
+}  // namespace intaglio

@@ -1,0 +1,92 @@
+#include "converters/tensor_ranges.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace intaglio {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+class RangeObserver : public TensorObserver {
+ public:
+  explicit RangeObserver(const Network& network) {
+    const std::vector<std::size_t> needed = network.needed_rows();
+    for (std::size_t id = 0; id < network.layers.size(); ++id) {
+      const Layer& layer = network.layers[id];
+      rows_[layer.result] = {layer.rows, needed[id]};
+      if (std::holds_alternative<AttentionLayer>(layer.op)) {
+        rows_[score_grid_of(layer)] = {layer.rows, needed[id]};
+      }
+    }
+  }
+
+  void tensor(const std::string& name, std::span<float> values, std::size_t channels) override {
+    TensorRange& range = of(name, channels);
+    each_needed_row(name, values, channels, [&](std::span<const float> row) {
+      for (std::size_t c = 0; c < channels; ++c) {
+        range.low[c] = std::min(range.low[c], row[c]);
+        range.high[c] = std::max(range.high[c], row[c]);
+      }
+    });
+  }
+  bool scores(const std::string& name, std::span<float> values, std::size_t tokens) override {
+    tensor(name, values, tokens);
+    TensorRange& range = of(name, tokens);
+    each_needed_row(name, values, tokens, [&](std::span<const float> row) {
+      const float largest = *std::max_element(row.begin(), row.end());
+      range.lowest_row_maximum = std::min(range.lowest_row_maximum, largest);
+    });
+    return false;
+  }
+
+  TensorRanges ranges;
+
+ private:
+  struct Rows {
+    std::size_t all = 1, needed = 1;
+  };
+
+  TensorRange& of(const std::string& name, std::size_t channels) {
+    TensorRange& range = ranges[name];
+    if (range.low.empty()) {
+      range.low.assign(channels, kInfinity);
+      range.high.assign(channels, -kInfinity);
+      range.lowest_row_maximum = kInfinity;
+    }
+    return range;
+  }
+  template <typename Body>
+  void each_needed_row(const std::string& name, std::span<const float> values, std::size_t channels,
+                       const Body& body) const {
+    const auto it = rows_.find(name);
+    const Rows rows = it == rows_.end() ? Rows{} : it->second;
+    for (std::size_t r = 0; r * channels < values.size(); ++r) {
+      if (r % rows.all < rows.needed) body(values.subspan(r * channels, channels));
+    }
+  }
+
+  std::map<std::string, Rows> rows_;
+};
+
+}  // namespace
+
+float TensorRange::lowest() const {
+  return *std::min_element(low.begin(), low.end());
+}
+float TensorRange::highest() const {
+  return *std::max_element(high.begin(), high.end());
+}
+
+TensorRanges measure_ranges(const Network& network, const CalibrationImages& images,
+                            const ReportProgress& progress) {
+  FloatExecutor executor(network);
+  RangeObserver observer(network);
+  for (std::size_t i = 0; i < images.batches(); ++i) {
+    executor.run(images.pixels_of(i), images.images_of(i), &observer);
+    if (progress) progress(double(i + 1) / double(images.batches()));
+  }
+  return std::move(observer.ranges);
+}
+
+}  // namespace intaglio

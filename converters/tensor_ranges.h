@@ -1,0 +1,32 @@
+// What the default method of calibration needs to know of a network: the range of every channel.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "converters/calibrate.h"
+#include "converters/float_executor.h"
+#include "converters/network.h"
+
+namespace intaglio {
+
+/// Of one tensor, over the rows that the logits depend on.
+struct TensorRange {
+  std::vector<float> low, high;  ///< [channels]
+  float lowest_row_maximum = 0;  ///< scores only
+
+  float lowest() const;
+  float highest() const;
+  /// Half the distance between a channel's extremes.
+  float radius(std::size_t c) const { return (high[c] - low[c]) / 2; }
+  float middle(std::size_t c) const { return (high[c] + low[c]) / 2; }
+};
+
+/// By the names that TensorObserver has.
+using TensorRanges = std::map<std::string, TensorRange>;
+
+TensorRanges measure_ranges(const Network& network, const CalibrationImages& images,
+                            const ReportProgress& progress = {});
+
+}  // namespace intaglio
