@@ -1,6 +1,9 @@
 // The accuracy report: its numbers against independent ones, and its forms.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstring>
+#include <fstream>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
