@@ -60,7 +60,8 @@ Grid gelu_grid(const TensorRange& range) {
   Grid grid = range_grid(kGeluMinimum, std::max(top, -kGeluMinimum));
   grid.exponents.resize(range.high.size());
   for (std::size_t c = 0; c < range.high.size(); ++c) {
-    while (grid.exponents[c]<kLargestExponent&& double{range.high[c]}> channel_top(grid, c)) {
+    const auto high = static_cast<double>(range.high[c]);
+    while (channel_top(grid, c) < high && grid.exponents[c] < kLargestExponent) {
       ++grid.exponents[c];
     }
   }

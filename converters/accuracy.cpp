@@ -1,0 +1,330 @@
+#include "converters/accuracy.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "converters/float_executor.h"
+#include "converters/grid_fit.h"
+#include "converters/integer_run.h"
+#include "converters/lower.h"
+#include "engine/thread_pool.h"
+#include "graph/error.h"
+#include "graph/parallel.h"
+#include "kernels/scalar/scalar.h"
+
+namespace intaglio {
+namespace {
+
+constexpr std::size_t kSoftmaxCodes = kernels::kZeroCode + 1;
+/// Images at a time: every one has its activations in memory, in floats and in codes.
+constexpr std::size_t kLargestBatch = 8;
+
+void require(bool condition, const std::string& complaint) {
+  if (!condition) throw Error(ErrorCode::kInvalidArgument, "cannot compare: " + complaint);
+}
+
+/// How often the softmax gave each code.
+using CodeCounts = std::array<std::uint64_t, kSoftmaxCodes>;
+
+/// What is found out about a value of the graph.
+struct Watched {
+  const Op* op = nullptr;
+  ValueId value = 0;
+  bool stream = false;
+  CodeMeaning meaning;
+  FitSums sums;
+  CodeMeaning score_meaning;
+  FitSums score_sums;
+  CodeCounts code_counts{};
+};
+
+/// Follows a float run with integer runs of the same images, and compares tensor by tensor as they
+/// come: neither side has to be kept.
+class Comparison : public TensorObserver {
+ public:
+  Comparison(const Network& network, const Calibration& calibration, const Graph& graph,
+             std::size_t threads)
+      : graph_(graph), steps_(graph), threads_(threads) {
+    std::map<std::string, const Op*> makers;
+    for (const Op& op : graph.ops) makers[graph.values[result_of(op)].name] = &op;
+    for (std::size_t id = 0; id < network.layers.size(); ++id) {
+      const auto it = makers.find(network.layers[id].result);
+      if (it == makers.end()) continue;
+      watch(network.layers[id], *it->second, calibration);
+      watched_.back().stream = network.is_stream(id);
+    }
+    require(names_.contains(network.layers.back().result), "the graph has no logits of that name");
+  }
+
+  void begin(std::span<const std::uint8_t> pixels, std::size_t images) {
+    runs_.clear();
+    for (std::size_t i = 0; i < images; ++i) {
+      const std::size_t bytes = pixels.size() / images;
+      runs_.push_back(std::make_unique<IntegerRun>(steps_, pixels.subspan(i * bytes, bytes)));
+    }
+  }
+
+  void tensor(const std::string& name, std::span<float> values, std::size_t) override {
+    const auto it = names_.find(name);
+    if (it == names_.end()) return;
+    Watched& watched = watched_[it->second];
+    std::vector<FitSums> sums(runs_.size());
+    run_pieces(runs_.size(), threads_, [&](std::size_t image) {
+      const auto codes = runs_[image]->value(watched.value);
+      sums[image].add(watched.meaning, part(values, image), codes.data());
+    });
+    for (const FitSums& of_image : sums) watched.sums.merge(of_image);
+  }
+
+  bool scores(const std::string& name, std::span<float> values, std::size_t) override {
+    const auto it = score_names_.find(name);
+    if (it == score_names_.end()) return false;
+    Watched& watched = watched_[it->second];
+    std::vector<FitSums> sums(runs_.size());
+    std::vector<CodeCounts> counts(runs_.size());
+    run_pieces(runs_.size(), threads_, [&](std::size_t image) {
+      const auto& attention = std::get<AttentionOp>(watched.op->params);
+      const auto qkv = runs_[image]->value(attention.src);
+      add_scores(watched, reinterpret_cast<const std::uint8_t*>(qkv.data()), part(values, image),
+                 sums[image], counts[image]);
+    });
+    for (std::size_t image = 0; image < runs_.size(); ++image) {
+      watched.score_sums.merge(sums[image]);
+      for (std::size_t c = 0; c < kSoftmaxCodes; ++c) watched.code_counts[c] += counts[image][c];
+    }
+    return false;
+  }
+
+  /// Integer logits of an image of this batch, real.
+  std::vector<double> logits(std::size_t image) {
+    const auto bytes = runs_[image]->value(graph_.output);
+    const auto* codes = reinterpret_cast<const std::int32_t*>(bytes.data());
+    std::vector<double> reals;
+    for (std::size_t i = 0; i < bytes.size() / sizeof(std::int32_t); ++i) {
+      reals.push_back(graph_.values[graph_.output].grid.scale * codes[i]);
+    }
+    return reals;
+  }
+  const std::vector<Watched>& watched() const { return watched_; }
+
+ private:
+  void watch(const Layer& layer, const Op& op, const Calibration& calibration) {
+    Watched watched;
+    watched.op = &op;
+    watched.value = result_of(op);
+    const Value& value = graph_.values[watched.value];
+    require(value.shape == std::vector{layer.rows, layer.channels},
+            "value " + printable(value.name) + " has another shape than the layer's result");
+    watched.meaning = meaning_of(value.grid, value.dtype, layer.channels);
+    if (const auto* patches = std::get_if<PatchesLayer>(&layer.op);
+        patches != nullptr && !calibration.grids.contains(layer.result)) {
+      // The pixels are the codes; what they mean is in the next layer's constants.
+      watched.meaning.step.assign(layer.channels, 1 / (255 * patches->std[0]));
+      watched.meaning.zero = 255 * patches->mean[0];
+    }
+    if (const auto* attention = std::get_if<AttentionOp>(&op.params)) {
+      const Grid scores = {attention->score_scale, attention->score_zero_point, {}};
+      watched.score_meaning = meaning_of(scores, DType::kU8, layer.rows);
+      score_names_[score_grid_of(layer)] = watched_.size();
+    }
+    names_[layer.result] = watched_.size();
+    watched_.push_back(std::move(watched));
+  }
+
+  std::span<const float> part(std::span<const float> values, std::size_t image) const {
+    const std::size_t size = values.size() / runs_.size();
+    return values.subspan(image * size, size);
+  }
+
+  /// Scores and softmax codes of the heads of one image, as the kernel makes them. values [heads,
+  /// tokens, tokens].
+  void add_scores(const Watched& watched, const std::uint8_t* qkv, std::span<const float> values,
+                  FitSums& sums, CodeCounts& counts) const {
+    const auto& op = std::get<AttentionOp>(watched.op->params);
+    const auto& shape = graph_.values[op.dst].shape;
+    const std::size_t tokens = shape[0];
+    const std::size_t dim = shape[1];
+    const std::size_t head_dim = dim / static_cast<std::size_t>(op.heads);
+    const kernels::ScoreParams scores = {graph_.values[op.src].grid.zero_point, op.score_multiplier,
+                                         op.score_shift, op.score_zero_point};
+    const kernels::SoftmaxParams softmax = {
+        .form = op.form, .exponentials = op.exponentials.data(), .codes = op.codes.data()};
+    const std::size_t size = tokens * tokens;
+    std::vector<std::uint8_t> map(size);
+    for (std::size_t h = 0; h * head_dim < dim; ++h) {
+      const std::uint8_t* q = qkv + h * head_dim;
+      kernels::scalar::attention_scores(scores, q, tokens, q + dim, tokens, head_dim, 3 * dim,
+                                        map.data());
+      sums.add(watched.score_meaning, values.subspan(h * size, size),
+               reinterpret_cast<const std::byte*>(map.data()));
+      kernels::scalar::softmax_log2(softmax, map.data(), tokens, tokens, map.data());
+      for (const std::uint8_t code : map) ++counts[std::min(code, kernels::kZeroCode)];
+    }
+  }
+
+  const Graph& graph_;
+  IntegerSteps steps_;
+  std::size_t threads_;
+  std::vector<Watched> watched_;
+  std::map<std::string, std::size_t> names_, score_names_;  ///< index into watched_
+  std::vector<std::unique_ptr<IntegerRun>> runs_;           ///< per image of the batch
+};
+
+/// Weights as the input's codes meet them, against codes times scale.
+double weight_snr(const Graph& graph, const Op& op, const FloatLinear& layer,
+                  const WeightGrid& grid) {
+  const auto& linear = std::get<LinearOp>(op.params);
+  require(linear.weight.size() == layer.weight.size() && grid.scale.size() == layer.n,
+          "the weights of " + printable(op.name) + " have another shape than the layer's");
+  const std::vector<float> weight = folded_weight(layer, graph.values[linear.src].grid.exponents);
+  double signal = 0, error = 0;
+  for (std::size_t i = 0; i < weight.size(); ++i) {
+    const double real = double{weight[i]};
+    const double lost = double{grid.scale[i / layer.k]} * linear.weight[i] - real;
+    signal += real * real;
+    error += lost * lost;
+  }
+  return decibels(signal, error);
+}
+
+std::optional<double> weight_snr(const Network& network, const Calibration& calibration,
+                                 const Graph& graph, const Op& op) {
+  if (!std::holds_alternative<LinearOp>(op.params)) return {};
+  const auto grid = calibration.weights.find(op.name);
+  for (const Layer& layer : network.layers) {
+    const auto* linear = std::get_if<LinearLayer>(&layer.op);
+    if (linear == nullptr || layer.name != op.name || grid == calibration.weights.end()) continue;
+    return weight_snr(graph, op, *linear, grid->second);
+  }
+  return {};
+}
+
+TensorAccuracy describe(const Graph& graph, const Watched& watched) {
+  const Value& value = graph.values[watched.value];
+  TensorAccuracy tensor;
+  tensor.name = value.name;
+  tensor.layer = watched.op->name;
+  tensor.kind = kind_name(watched.op->params);
+  tensor.rows = value.shape[0];
+  tensor.channels = value.shape[1];
+  tensor.codes = dtype_name(value.dtype);
+  tensor.stream = watched.stream;
+  tensor.fit = watched.sums.result(watched.meaning);
+  for (const std::uint8_t exponent : value.grid.exponents) {
+    if (tensor.exponent_counts.size() <= exponent) tensor.exponent_counts.resize(exponent + 1U);
+    ++tensor.exponent_counts[exponent];
+  }
+  if (const auto* op = std::get_if<AttentionOp>(&watched.op->params)) {
+    double all = 0;
+    for (const std::uint64_t n : watched.code_counts) all += double(n);
+    AttentionFit fit{watched.score_sums.result(watched.score_meaning), op->form, op->zero_code, {}};
+    for (const std::uint64_t n : watched.code_counts) fit.code_shares.push_back(double(n) / all);
+    tensor.attention = std::move(fit);
+  }
+  return tensor;
+}
+
+std::size_t parameters_of(const Network& network) {
+  std::size_t count = 0;
+  for (const Layer& layer : network.layers) {
+    if (const auto* linear = std::get_if<LinearLayer>(&layer.op)) {
+      count += linear->weight.size() + linear->bias.size();
+    } else if (const auto* norm = std::get_if<NormLayer>(&layer.op)) {
+      count += norm->gamma.size() + norm->beta.size();
+    } else if (const auto* embed = std::get_if<EmbedLayer>(&layer.op)) {
+      count += embed->tokens.size() + embed->position.size();
+    }
+  }
+  return count;
+}
+
+template <typename RangeT>
+std::size_t best(const RangeT& logits) {
+  return static_cast<std::size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+/// Sums over the logits of all images.
+class LogitSums {
+ public:
+  explicit LogitSums(AccuracySummary& summary) : summary_(summary) {}
+
+  void add(std::span<const float> reals, std::span<const double> found, const std::size_t* label) {
+    const std::size_t expected = best(reals);
+    const std::size_t got = best(found);
+    summary_.images += 1;
+    summary_.agreeing += expected == got;
+    if (label != nullptr) {
+      summary_.labelled += 1;
+      summary_.float_right += expected == *label;
+      summary_.integer_right += got == *label;
+    }
+    for (std::size_t i = 0; i < reals.size(); ++i) {
+      const double error = found[i] - double{reals[i]};
+      squares_ += error * error;
+      summary_.logit_max_error = std::max(summary_.logit_max_error, std::abs(error));
+    }
+    const double all = double(summary_.images) * double(reals.size());
+    summary_.logit_rmse = std::sqrt(squares_ / all);
+  }
+
+ private:
+  AccuracySummary& summary_;
+  double squares_ = 0;
+};
+
+void require_images(const Network& network, const Graph& graph, std::size_t bytes,
+                    std::size_t count, std::span<const std::size_t> labels) {
+  const std::size_t size = network.image_size;
+  require(graph.values[graph.input].shape == std::vector<std::size_t>{size, size, 3},
+          "the graph takes images of another size");
+  const std::size_t per_image = 3 * size * size;
+  require(count != 0 && bytes / count == per_image && bytes % count == 0,
+          "expected " + std::to_string(count) + " images of " + std::to_string(per_image) +
+              " bytes, found " + std::to_string(bytes) + " bytes");
+  require(labels.empty() || labels.size() == count, "expected a label for each of " +
+                                                        std::to_string(count) + " images, found " +
+                                                        std::to_string(labels.size()));
+}
+
+}  // namespace
+
+Accuracy compare(const Network& network, const Calibration& calibration, const Graph& graph,
+                 std::span<const std::uint8_t> pixels, std::size_t count,
+                 std::span<const std::size_t> labels, std::size_t threads,
+                 const std::function<void(double share)>& progress) {
+  require_images(network, graph, pixels.size(), count, labels);
+  if (threads == 0) threads = ThreadPool().concurrency();
+  Comparison comparison(network, calibration, graph, threads);
+  FloatExecutor executor(network, threads);
+  Accuracy accuracy;
+  LogitSums sums(accuracy.summary);
+  const std::size_t per_image = pixels.size() / count;
+  const std::size_t classes = network.layers.back().channels;
+  const std::size_t batch = std::min(threads, kLargestBatch);
+  for (std::size_t first = 0; first < count; first += batch) {
+    const std::size_t images = std::min(batch, count - first);
+    const auto part = pixels.subspan(first * per_image, images * per_image);
+    comparison.begin(part, images);
+    const std::vector<float> logits = executor.run(part, images, &comparison);
+    for (std::size_t i = 0; i < images; ++i) {
+      sums.add(std::span(logits).subspan(i * classes, classes), comparison.logits(i),
+               labels.empty() ? nullptr : &labels[first + i]);
+    }
+    if (progress) progress(double(first + images) / double(count));
+  }
+  for (const Watched& watched : comparison.watched()) {
+    accuracy.tensors.push_back(describe(graph, watched));
+    accuracy.tensors.back().weight_snr_db = weight_snr(network, calibration, graph, *watched.op);
+  }
+  AccuracySummary& summary = accuracy.summary;
+  summary.classes = classes;
+  summary.float_bytes = parameters_of(network) * sizeof(float);
+  for (const Op& op : graph.ops) summary.integer_bytes += constant_bytes(op);
+  return accuracy;
+}
+
+}  // namespace intaglio
