@@ -52,6 +52,17 @@ std::string terminal_text(const std::string& text) {
   return clean;
 }
 
+HoldInterrupts::HoldInterrupts() {
+  sigset_t held;
+  sigemptyset(&held);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&held, signal);
+  pthread_sigmask(SIG_BLOCK, &held, &before_);
+}
+
+HoldInterrupts::~HoldInterrupts() {
+  pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
+
 Progress::Progress(std::size_t total, std::string unit)
     : total_(total),
       unit_(std::move(unit)),

@@ -1,6 +1,8 @@
 // What the command-line programs share: how errors end them, and progress on a terminal.
 #pragma once
 
+#include <signal.h>
+
 #include <chrono>
 #include <cstddef>
 #include <functional>
@@ -19,6 +21,19 @@ int run_program(const char* name, const std::function<int()>& body);
 
 /// Control characters replaced by '?', so that names from outside cannot steer a terminal.
 std::string terminal_text(const std::string& text);
+
+/// While it lives, interrupts (SIGINT, SIGTERM, SIGHUP) wait: a file that is written completely and
+/// then renamed leaves nothing behind. Only where the process has no other thread.
+class HoldInterrupts {
+ public:
+  HoldInterrupts();
+  ~HoldInterrupts();
+  HoldInterrupts(const HoldInterrupts&) = delete;
+  HoldInterrupts& operator=(const HoldInterrupts&) = delete;
+
+ private:
+  sigset_t before_;
+};
 
 /// A bar with count, rate and time left on stderr; nothing unless stderr is a terminal. Debian 12
 /// packages no C++ library for this.
