@@ -29,7 +29,7 @@ int run_import(const ImportArguments& arguments) {
   if (!arguments.labels.empty()) labels = read_labels(arguments.labels, vit.classes);
   imported.calibration.zero_code = arguments.attention_codes - 1;
   const Graph graph = lower(network_of(vit), imported.calibration, std::move(labels));
-  save_model_file(graph, arguments.model);
+  write_output(arguments.model, serialize_model(graph));
   std::size_t bytes = 0;
   for (const Op& op : graph.ops) bytes += constant_bytes(op);
   std::printf(

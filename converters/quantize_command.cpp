@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "converters/accuracy.h"
 #include "converters/calibrate.h"
@@ -16,7 +15,6 @@
 #include "engine/thread_pool.h"
 #include "graph/error.h"
 #include "graph/model_file.h"
-#include "graph/safetensors.h"
 
 namespace intaglio {
 namespace {
@@ -51,14 +49,6 @@ void warn(const std::string& message) {
   std::fprintf(stderr, "intaglio-convert: warning: %s\n", terminal_text(message).c_str());
 }
 
-/// A device or a pipe may block for as long as it likes, and is not replaced.
-void save(const fs::path& path, const std::vector<std::byte>& bytes) {
-  std::optional<HoldInterrupts> hold;
-  std::error_code ignored;
-  if (!fs::exists(path, ignored) || fs::is_regular_file(path, ignored)) hold.emplace();
-  write_file_atomically(path, bytes);
-}
-
 std::vector<std::string> class_names(std::vector<std::string> labels, std::size_t classes) {
   for (std::size_t i = labels.size(); i < classes; ++i) labels.push_back(std::to_string(i));
   return labels;
@@ -82,7 +72,7 @@ class Run {
       });
     });
     stage("lower", [&] { lower_to_bytes(calibration); });
-    stage("write", [&] { save(arguments_.model, bytes_); });
+    stage("write", [&] { write_output(arguments_.model, bytes_); });
     tell_result();
     bool all_read = true;
     if (!arguments_.eval.empty()) stage("evaluate", [&] { all_read = evaluate(); });
