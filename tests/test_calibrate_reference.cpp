@@ -11,6 +11,7 @@
 #include "converters/checkpoint.h"
 #include "converters/float_executor.h"
 #include "converters/float_import.h"
+#include "converters/fqvit_import.h"
 #include "engine/classify_inputs.h"
 #include "graph/safetensors.h"
 #include "tests/support/shared_data.h"
@@ -89,7 +90,9 @@ TEST_CASE("grids of DeiT-Tiny are the reference's") {
   const auto weights = shared_path("weights/deit_tiny_patch16_224.safetensors");
   const auto results = shared_path("golden/deit_tiny/results.json");
   const auto photos = shared_path("images");
-  if (!weights || !results || !photos) return;
+  const auto calibrated = shared_path("golden/deit_tiny/model.safetensors");
+  if (!weights || !results || !photos || !calibrated) return;
+  const auto weight_grids = import_fqvit(Safetensors::open(*calibrated)).calibration.weights;
   const Network network = deit_tiny(*weights);
   std::vector<std::filesystem::path> paths;
   const nlohmann::json reference = read_json(*results);
@@ -107,6 +110,11 @@ TEST_CASE("grids of DeiT-Tiny are the reference's") {
     const nlohmann::json scales = read_json(*golden);
     const Calibration calibration = calibrate_as_paper(network, images, c.kind);
     CHECK(2 * calibration.grids.size() + 2 == scales.size());  // act_out: the logits have none
+    CHECK(calibration.weights.size() == weight_grids.size());
+    for (const auto& [name, grid] : weight_grids) {
+      CAPTURE(name);
+      CHECK(calibration.weights.at(name).scale == grid.scale);
+    }
     std::size_t same = 0;
     for (const auto& [name, grid] : calibration.grids) {
       same += agrees(grid, scales.at(name + ".quantizer.scale"),
