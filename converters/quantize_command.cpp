@@ -6,7 +6,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "converters/accuracy.h"
+#include "converters/evaluate.h"
 #include "converters/calibrate.h"
 #include "converters/calibration_images.h"
 #include "converters/class_labels.h"
@@ -221,14 +221,14 @@ class Run {
   bool evaluate() {
     const Model model = Model::parse(bytes_, arguments_.model.string());
     Progress progress(labelled_.size(), "images compared");
-    CompareOptions options;
+    EvaluateOptions options;
     options.threads = arguments_.threads;
     options.progress = [&](std::size_t done) { progress.update(done); };
     options.failed = [&](const std::string& message) {
       progress.clear();
       warn(message);
     };
-    const Accuracy a = compare(network_, model, labelled_, options);
+    const Evaluation a = intaglio::evaluate(network_, model, labelled_, options);
     progress.clear();
     facts_["accuracy"] = {{"images", a.images},         {"failed", a.failed},
                           {"float_top1", a.float_top1}, {"integer_top1", a.integer_top1},

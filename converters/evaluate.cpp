@@ -1,4 +1,4 @@
-#include "converters/accuracy.h"
+#include "converters/evaluate.h"
 
 #include <algorithm>
 #include <cmath>
@@ -16,9 +16,9 @@ namespace {
 /// Images that are in memory at a time, for each thread.
 constexpr std::size_t kChunk = 8;
 
-class Comparison {
+class Evaluator {
  public:
-  Comparison(const Network& network, const Model& model, const CompareOptions& options)
+  Evaluator(const Network& network, const Model& model, const EvaluateOptions& options)
       : network_(network),
         options_(options),
         executor_(network, options.threads),
@@ -46,16 +46,16 @@ class Comparison {
     }
   }
 
-  Accuracy result() const {
-    Accuracy accuracy = counts_;
-    if (accuracy.images == 0) return accuracy;
-    const auto images = static_cast<double>(accuracy.images);
-    for (double* share : {&accuracy.float_top1, &accuracy.integer_top1, &accuracy.agreement}) {
+  Evaluation result() const {
+    Evaluation evaluation = counts_;
+    if (evaluation.images == 0) return evaluation;
+    const auto images = static_cast<double>(evaluation.images);
+    for (double* share : {&evaluation.float_top1, &evaluation.integer_top1, &evaluation.agreement}) {
       *share *= 100 / images;
     }
     const auto classes = static_cast<double>(session_.model().classes());
-    accuracy.logit_rmse = std::sqrt(squares_ / (images * classes));
-    return accuracy;
+    evaluation.logit_rmse = std::sqrt(squares_ / (images * classes));
+    return evaluation;
   }
 
  private:
@@ -109,27 +109,27 @@ class Comparison {
   }
 
   const Network& network_;
-  const CompareOptions& options_;
+  const EvaluateOptions& options_;
   FloatExecutor executor_;
   ThreadPool pool_;
   Session session_;
   std::vector<std::uint8_t> pixels_;  // [images, height, width, 3]
-  Accuracy counts_;                   // shares still as counts
+  Evaluation counts_;                   // shares still as counts
   double squares_ = 0;
 };
 
 }  // namespace
 
-Accuracy compare(const Network& network, const Model& model, std::span<const InputImage> images,
-                 const CompareOptions& options) {
-  Comparison comparison(network, model, options);
+Evaluation evaluate(const Network& network, const Model& model, std::span<const InputImage> images,
+                 const EvaluateOptions& options) {
+  Evaluator evaluator(network, model, options);
   const std::size_t chunk = kChunk * std::max<std::size_t>(1, options.threads);
   for (std::size_t begin = 0; begin < images.size(); begin += chunk) {
     const std::size_t count = std::min(chunk, images.size() - begin);
-    comparison.add(images.subspan(begin, count));
+    evaluator.add(images.subspan(begin, count));
     if (options.progress) options.progress(begin + count);
   }
-  return comparison.result();
+  return evaluator.result();
 }
 
 }  // namespace intaglio

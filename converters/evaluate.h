@@ -13,7 +13,7 @@
 namespace intaglio {
 
 /// Of labelled images, in percent of those that could be read.
-struct Accuracy {
+struct Evaluation {
   std::size_t images = 0;  ///< compared
   std::size_t failed = 0;  ///< could not be read
   double float_top1 = 0;
@@ -22,14 +22,14 @@ struct Accuracy {
   double logit_rmse = 0;  ///< root of the mean squared difference of the real logits
 };
 
-struct CompareOptions {
+struct EvaluateOptions {
   std::size_t threads = 1;
   std::function<void(std::size_t done)> progress;
   std::function<void(const std::string& message)> failed;  ///< an image cannot be read
 };
 
 /// Runs `network` in float32 and `model` in integers on the same pixels. Every image has a label.
-Accuracy compare(const Network& network, const Model& model, std::span<const InputImage> images,
-                 const CompareOptions& options);
+Evaluation evaluate(const Network& network, const Model& model, std::span<const InputImage> images,
+                 const EvaluateOptions& options);
 
 }  // namespace intaglio
