@@ -97,8 +97,9 @@ class PaperCalibrator : public TensorObserver {
 }  // namespace
 
 Calibration calibrate_as_paper(const Network& network, const CalibrationImages& images,
-                               ObserverKind kind, const ReportProgress& progress) {
-  FloatExecutor executor(network);
+                               ObserverKind kind, const ReportProgress& progress,
+                               std::size_t threads) {
+  FloatExecutor executor(network, threads);
   PaperCalibrator calibrator(network, kind);
   for (std::size_t i = 0; i < images.batches(); ++i) {
     calibrator.set_last(i + 1 == images.batches());

@@ -1,9 +1,11 @@
 // Calibration as in the paper (FQ-ViT, Lin et al. 2022).
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "converters/calibration.h"
@@ -31,8 +33,9 @@ using ReportProgress = std::function<void(double share)>;
 
 /// Grids of all quantizers of the paper's graph: `kind` for activations, minmax for weights, PTF
 /// for residual streams, Log-Int-Softmax. Without an input quantizer where pixels are normalized
-/// alike in all channels.
+/// alike in all channels. threads 0: one per CPU that this process may use.
 Calibration calibrate_as_paper(const Network& network, const CalibrationImages& images,
-                               ObserverKind kind, const ReportProgress& progress = {});
+                               ObserverKind kind, const ReportProgress& progress = {},
+                               std::size_t threads = 0);
 
 }  // namespace intaglio

@@ -1,12 +1,13 @@
 // intaglio-convert: checkpoints in, .intg models out.
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <fstream>
 #include <iostream>
 
+#include "converters/class_labels.h"
 #include "converters/fqvit_import.h"
 #include "converters/list_tensors.h"
 #include "converters/lower_network.h"
+#include "converters/quantize_command.h"
 #include "engine/program.h"
 #include "graph/error.h"
 #include "graph/model_file.h"
@@ -14,30 +15,6 @@
 
 namespace intaglio {
 namespace {
-
-constexpr std::size_t kMaxLabelBytes = 4096;
-
-/// One label per line; a last empty line does not count. Bounded by `classes`.
-std::vector<std::string> read_labels(const std::filesystem::path& path, std::size_t classes) {
-  std::ifstream file(path);
-  if (!file || std::filesystem::is_directory(path)) {
-    throw Error(ErrorCode::kIo, path.string() + ": cannot read the labels");
-  }
-  std::vector<std::string> labels;
-  std::string line;
-  while (std::getline(file, line)) {
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (line.size() > kMaxLabelBytes || labels.size() > classes) break;
-    labels.push_back(line);
-  }
-  if (labels.size() != classes) {
-    throw Error(ErrorCode::kFormat,
-                path.string() + ": expected " + std::to_string(classes) +
-                    " labels, one per line, found " +
-                    (labels.size() > classes ? "more" : std::to_string(labels.size())));
-  }
-  return labels;
-}
 
 struct ImportArguments {
   std::filesystem::path checkpoint, model, labels;
@@ -52,7 +29,7 @@ int run_import(const ImportArguments& arguments) {
   if (!arguments.labels.empty()) labels = read_labels(arguments.labels, vit.classes);
   imported.calibration.zero_code = arguments.attention_codes - 1;
   const Graph graph = lower(network_of(vit), imported.calibration, std::move(labels));
-  save_model_file(graph, arguments.model);
+  write_output(arguments.model, serialize_model(graph));
   std::size_t bytes = 0;
   for (const Op& op : graph.ops) bytes += constant_bytes(op);
   std::printf(
@@ -82,9 +59,9 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", INTAGLIO_VERSION);
   app.require_subcommand(1);
   app.footer(
-      "Exit status: 0 done, 1 some tensors cannot be read, 2 usage, 3 a file cannot be read or "
-      "written, 4 a file is damaged or "
-      "unsupported.");
+      "Exit status: 0 done, 1 some tensors, or images of an evaluation, cannot be read, 2 usage, 3 "
+      "a\n"
+      "file cannot be read or written, 4 a file is damaged or unsupported.");
 
   ImportArguments import;
   CLI::App* import_command = app.add_subcommand(
@@ -97,6 +74,9 @@ int run(int argc, char** argv) {
                    "Outcomes of an attention code: 17 as in the reference, or 16 (strictly 4 bits)")
       ->check(CLI::IsMember({16, 17}))
       ->capture_default_str();
+
+  QuantizeArguments quantize;
+  CLI::App* quantize_command = add_quantize_command(app, quantize);
 
   std::filesystem::path model;
   bool json = false;
@@ -119,6 +99,7 @@ int run(int argc, char** argv) {
     return app.exit(e) == 0 ? 0 : kExitUsage;
   }
   if (import_command->parsed()) return run_import(import);
+  if (quantize_command->parsed()) return run_quantize(quantize);
   if (tensors_command->parsed()) return run_tensors(checkpoint, key, json);
   return run_inspect(model, json);
 }

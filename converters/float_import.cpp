@@ -190,9 +190,13 @@ class Importer {
                                               std::to_string(*options_.heads));
       }
       set_heads(*options_.heads, ErrorCode::kInvalidArgument, "option heads");
+      result_.heads_source = "option";
     } else if (sizes_.heads == 0 && claim != nullptr) {
       set_heads(claim->value, ErrorCode::kFormat, claim->where);
-    } else if (sizes_.heads == 0) {
+      result_.heads_source = claim->where;
+    } else if (sizes_.heads != 0) {
+      result_.heads_source = "shapes of the tensors";
+    } else {
       const std::size_t heads = usual_heads(sizes_.dim);
       if (heads == 0) {
         fail(ErrorCode::kInvalidArgument,
@@ -200,6 +204,7 @@ class Importer {
                  " channels are no multiple of 64; give the number of heads");
       }
       sizes_.heads = heads;
+      result_.heads_source = "assumed";
       result_.notes.push_back("no config tells the number of heads; assumed " +
                               std::to_string(heads) + " as published models of " +
                               std::to_string(sizes_.dim) + " channels have");

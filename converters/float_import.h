@@ -28,6 +28,7 @@ struct FloatImportOptions {
 struct ImportedVit {
   Vit vit;
   std::string scheme;                ///< whose names: "timm"
+  std::string heads_source;          ///< "config.json: num_attention_heads", ...
   std::string preprocessing_source;  ///< "preprocessor_config.json (mean, std), ..."
   std::vector<std::string> notes;    ///< what was assumed or changed, a sentence each
 };

@@ -7,6 +7,8 @@
 #include <iostream>
 #include <map>
 
+#include "graph/error.h"
+
 namespace intaglio {
 namespace {
 
@@ -37,8 +39,8 @@ std::vector<fs::path> images_below(const fs::path& folder) {
 /// Class names and decimal indices -> class index.
 class LabelIndex {
  public:
-  explicit LabelIndex(const Model& model) : classes_(model.classes()) {
-    for (std::size_t i = 0; i < classes_; ++i) by_name_.emplace(model.label(i), i);
+  explicit LabelIndex(std::span<const std::string> classes) : classes_(classes.size()) {
+    for (std::size_t i = 0; i < classes_; ++i) by_name_.emplace(classes[i], i);
   }
   std::optional<std::size_t> find(const std::string& text) const {
     if (const auto it = by_name_.find(text); it != by_name_.end()) return it->second;
@@ -150,8 +152,8 @@ std::vector<InputImage> list_images(const std::vector<std::string>& arguments) {
 
 std::vector<InputImage> list_labelled_images(const fs::path& eval,
                                              const std::vector<InputImage>& images,
-                                             const Model& model) {
-  const LabelIndex labels(model);
+                                             std::span<const std::string> classes) {
+  const LabelIndex labels(classes);
   std::error_code ignored;
   std::vector<InputImage> all =
       fs::is_directory(eval, ignored) ? read_class_folders(eval, labels) : read_csv(eval, labels);

@@ -1,13 +1,12 @@
-// Which images intaglio-classify works on, and what is known to be on them.
+// Which images the programs work on, and what is known to be on them.
 #pragma once
 
 #include <cstddef>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
-
-#include "engine/intaglio.h"
 
 namespace intaglio {
 
@@ -23,9 +22,10 @@ std::vector<InputImage> list_images(const std::vector<std::string>& arguments);
 
 /// Images with labels. `eval` is a CSV file with the columns file,label (paths relative to it,
 /// labels as class index or name), or a folder of folders named after classes. With `images`, only
-/// these, and each must be listed. Throws Error naming file and line.
+/// these, and each must be listed. `classes`: their names, in the order of the logits. Throws Error
+/// naming file and line.
 std::vector<InputImage> list_labelled_images(const std::filesystem::path& eval,
                                              const std::vector<InputImage>& images,
-                                             const Model& model);
+                                             std::span<const std::string> classes);
 
 }  // namespace intaglio

@@ -196,6 +196,12 @@ class Run {
   std::size_t top1_ = 0, top5_ = 0;
 };
 
+std::vector<std::string> class_names(const Model& model) {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < model.classes(); ++i) names.push_back(model.label(i));
+  return names;
+}
+
 LoadOptions load_options(const std::string& isa) {
   LoadOptions options;
   for (const Isa known : kernels::kAllIsas) {
@@ -252,7 +258,9 @@ int run(int argc, char** argv) {
   if (!arguments.inputs.empty() && images.empty()) {
     throw Error(ErrorCode::kInvalidArgument, "no images found");
   }
-  if (!arguments.eval.empty()) images = list_labelled_images(arguments.eval, images, model);
+  if (!arguments.eval.empty()) {
+    images = list_labelled_images(arguments.eval, images, class_names(model));
+  }
   return Run(arguments, model, images).run();
 }
 

@@ -1,13 +1,16 @@
 #include "engine/program.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <optional>
 
 #include "graph/error.h"
+#include "graph/safetensors.h"
 
 namespace intaglio {
 namespace {
@@ -26,6 +29,23 @@ int status_of(ErrorCode code) {
   }
   return kExitFormat;
 }
+
+/// While it lives, interrupts of this thread wait.
+class HeldInterrupts {
+ public:
+  HeldInterrupts() {
+    sigset_t held;
+    sigemptyset(&held);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&held, signal);
+    pthread_sigmask(SIG_BLOCK, &held, &before_);
+  }
+  ~HeldInterrupts() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  HeldInterrupts(const HeldInterrupts&) = delete;
+  HeldInterrupts& operator=(const HeldInterrupts&) = delete;
+
+ private:
+  sigset_t before_;
+};
 
 }  // namespace
 
@@ -50,6 +70,15 @@ std::string terminal_text(const std::string& text) {
       clean.begin(), clean.end(),
       [](char c) { return static_cast<unsigned char>(c) < 32 || c == 127; }, '?');
   return clean;
+}
+
+void write_output(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  std::optional<HeldInterrupts> held;
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored) || std::filesystem::is_regular_file(path, ignored)) {
+    held.emplace();
+  }
+  write_file_atomically(path, bytes);
 }
 
 Progress::Progress(std::size_t total, std::string unit)

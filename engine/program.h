@@ -3,7 +3,9 @@
 
 #include <chrono>
 #include <cstddef>
+#include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 
 namespace intaglio {
@@ -19,6 +21,11 @@ int run_program(const char* name, const std::function<int()>& body);
 
 /// Control characters replaced by '?', so that names from outside cannot steer a terminal.
 std::string terminal_text(const std::string& text);
+
+/// write_file_atomically(), during which SIGINT, SIGTERM and SIGHUP wait: they would leave its
+/// temporary file. Not for devices and pipes, which may block for long. Only where the process has
+/// no other thread.
+void write_output(const std::filesystem::path& path, std::span<const std::byte> bytes);
 
 /// A bar with count, rate and time left on stderr; nothing unless stderr is a terminal. Debian 12
 /// packages no C++ library for this.

@@ -1,0 +1,114 @@
+#include "converters/calibration_images.h"
+
+#include <algorithm>
+#include <fstream>
+#include <mutex>
+#include <random>
+
+#include "engine/classify_inputs.h"
+#include "engine/decode_image.h"
+#include "engine/preprocess.h"
+#include "graph/error.h"
+#include "graph/parallel.h"
+
+namespace intaglio {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kMaxPathBytes = 4096;
+constexpr std::size_t kMaxListed = 1'000'000;
+constexpr std::uint64_t kMaxPixelBytes = std::uint64_t{4} << 30;
+
+bool is_list(const fs::path& path) {
+  return path.extension() == ".txt" || path.extension() == ".lst";
+}
+
+void append_list(const fs::path& list, std::vector<fs::path>& paths) {
+  std::error_code ignored;
+  std::ifstream file(list);
+  if (!file || fs::is_directory(list, ignored)) {
+    throw Error(ErrorCode::kIo, list.string() + ": cannot read the list of images");
+  }
+  std::string line;
+  while (std::getline(file, line)) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    if (line.empty()) continue;
+    if (line.size() > kMaxPathBytes || paths.size() >= kMaxListed) {
+      throw Error(ErrorCode::kLimit, list.string() + ": expected at most " +
+                                         std::to_string(kMaxListed) + " paths of up to " +
+                                         std::to_string(kMaxPathBytes) +
+                                         " bytes, one per line, found more");
+    }
+    paths.push_back(list.parent_path() / line);
+  }
+  if (file.bad()) throw Error(ErrorCode::kIo, list.string() + ": cannot read the list of images");
+}
+
+/// The same order for the same list, on every machine: the distributions of the standard library
+/// differ.
+void shuffle(std::vector<fs::path>& paths) {
+  std::mt19937_64 random(2022);
+  for (std::size_t i = paths.size(); i > 1; --i) std::swap(paths[i - 1], paths[random() % i]);
+}
+
+}  // namespace
+
+SelectedImages select_images(const std::vector<std::string>& arguments,
+                             std::optional<std::size_t> limit) {
+  std::vector<fs::path> named, in_folders;
+  for (const std::string& argument : arguments) {
+    std::error_code ignored;
+    const bool folder = fs::is_directory(argument, ignored);
+    if (!folder && argument != "-" && is_list(argument)) {
+      append_list(argument, named);
+      continue;
+    }
+    std::vector<fs::path>& paths = folder ? in_folders : named;
+    for (InputImage& image : list_images({argument})) paths.push_back(std::move(image.path));
+  }
+  std::sort(in_folders.begin(), in_folders.end());
+  in_folders.erase(std::unique(in_folders.begin(), in_folders.end()), in_folders.end());
+  shuffle(in_folders);
+
+  SelectedImages selected{std::move(named), 0};
+  selected.found = selected.paths.size() + in_folders.size();
+  if (!limit) in_folders.resize(std::min(in_folders.size(), kFolderImages));
+  std::move(in_folders.begin(), in_folders.end(), std::back_inserter(selected.paths));
+  if (limit && *limit < selected.paths.size()) selected.paths.resize(*limit);
+  return selected;
+}
+
+std::vector<std::uint8_t> load_pixels(std::span<const fs::path> images,
+                                      const Preprocessing& preprocessing, std::size_t threads,
+                                      const std::function<void(std::size_t)>& done) {
+  const std::size_t workers = std::max<std::size_t>(1, std::min(threads, images.size()));
+  std::vector<Preprocessor> preprocessors(workers, Preprocessor(preprocessing));
+  const std::size_t size = preprocessors[0].size();
+  if (images.size() > kMaxPixelBytes / size) {
+    throw Error(ErrorCode::kLimit, "expected at most " + std::to_string(kMaxPixelBytes / size) +
+                                       " images of " + std::to_string(size) + " bytes, found " +
+                                       std::to_string(images.size()));
+  }
+  std::vector<std::uint8_t> pixels(images.size() * size);
+  std::mutex mutex;
+  std::vector<Preprocessor*> idle;
+  for (Preprocessor& preprocessor : preprocessors) idle.push_back(&preprocessor);
+  std::size_t finished = 0;
+  run_pieces(images.size(), workers, [&](std::size_t i) {
+    Preprocessor* mine = nullptr;
+    {
+      const std::lock_guard lock(mutex);
+      mine = idle.back();
+      idle.pop_back();
+    }
+    // A piece that throws keeps its preprocessor: its thread begins no other piece.
+    mine->run(load_image(images[i]), std::span(pixels).subspan(i * size, size));
+    const std::lock_guard lock(mutex);
+    idle.push_back(mine);
+    if (done) done(++finished);
+  });
+  return pixels;
+}
+
+}  // namespace intaglio

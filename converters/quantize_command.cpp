@@ -1,0 +1,271 @@
+#include "converters/quantize_command.h"
+
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "converters/evaluate.h"
+#include "converters/calibrate.h"
+#include "converters/calibration_images.h"
+#include "converters/class_labels.h"
+#include "converters/lower_network.h"
+#include "engine/program.h"
+#include "engine/thread_pool.h"
+#include "graph/error.h"
+#include "graph/model_file.h"
+
+namespace intaglio {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+constexpr std::size_t kFewImages = 16;
+
+ObserverKind observer_kind(const std::string& name) {
+  if (name == "ema") return ObserverKind::kEma;
+  if (name == "percentile") return ObserverKind::kPercentile;
+  if (name == "omse") return ObserverKind::kOmse;
+  return ObserverKind::kMinmax;
+}
+
+/// The choice of method, and all that depends on it. `network` may be changed by a method that
+/// moves factors between its layers.
+Calibration calibrate(Network& network, const CalibrationImages& images,
+                      const QuantizeArguments& arguments, const ReportProgress& progress) {
+  if (arguments.method == "fqvit") {
+    Calibration calibration = calibrate_as_paper(network, images, observer_kind(arguments.observer),
+                                                 progress, arguments.threads);
+    calibration.zero_code = *arguments.attention_codes - 1;
+    return calibration;
+  }
+  // The default method takes its place here; until then it is the paper's recipe.
+  return calibrate_as_paper(network, images, ObserverKind::kMinmax, progress, arguments.threads);
+}
+
+void warn(const std::string& message) {
+  std::fprintf(stderr, "intaglio-convert: warning: %s\n", terminal_text(message).c_str());
+}
+
+std::vector<std::string> class_names(std::vector<std::string> labels, std::size_t classes) {
+  for (std::size_t i = labels.size(); i < classes; ++i) labels.push_back(std::to_string(i));
+  return labels;
+}
+
+/// One quantization; the facts of each stage go into `facts`, and as text to standard output
+/// unless JSON is wanted.
+class Run {
+ public:
+  explicit Run(const QuantizeArguments& arguments) : arguments_(arguments) {}
+
+  int run() {
+    stage("read", [&] { read(); });
+    stage("decode", [&] { decode(); });
+    Calibration calibration;
+    stage("calibrate", [&] {
+      Progress progress(images_.count, "images calibrated");
+      calibration = calibrate(network_, images_, arguments_, [&](double share) {
+        const double done = share * static_cast<double>(images_.count);
+        progress.update(static_cast<std::size_t>(std::lround(done)));
+      });
+    });
+    stage("lower", [&] { lower_to_bytes(calibration); });
+    stage("write", [&] { write_output(arguments_.model, bytes_); });
+    tell_result();
+    bool all_read = true;
+    if (!arguments_.eval.empty()) stage("evaluate", [&] { all_read = evaluate(); });
+    // A report of what calibration decided belongs here: network_, calibration and images_ live.
+    finish();
+    return all_read ? 0 : kExitSomeFailed;
+  }
+
+ private:
+  template <typename Body>
+  void stage(const char* name, const Body& body) {
+    const auto start = std::chrono::steady_clock::now();
+    body();
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    facts_["seconds"][name] = passed.count();
+  }
+  /// A line for people, at once: what follows may take minutes.
+  void tell(const std::string& line) const {
+    if (arguments_.json) return;
+    std::cout << terminal_text(line) << '\n' << std::flush;
+  }
+
+  void read() {
+    // What is cheap to find wrong comes first.
+    const SelectedImages selected = select_images(arguments_.images, arguments_.limit);
+    if (selected.paths.empty()) {
+      throw Error(ErrorCode::kInvalidArgument, "no images to calibrate on were found");
+    }
+    paths_ = selected.paths;
+    const Checkpoint checkpoint = Checkpoint::open(arguments_.checkpoint, arguments_.key);
+    ImportedVit imported = import_float(checkpoint, arguments_.import);
+    tell_model(checkpoint, imported);
+    const std::size_t classes = imported.vit.classes;
+    if (!arguments_.labels.empty()) labels_ = read_labels(arguments_.labels, classes);
+    if (!arguments_.eval.empty()) {
+      labelled_ = list_labelled_images(arguments_.eval, {}, class_names(labels_, classes));
+      if (labelled_.empty()) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    arguments_.eval.string() + ": no images to evaluate on were found");
+      }
+    }
+    network_ = network_of(std::move(imported.vit));
+    facts_["architecture"]["multiply_accumulates"] = network_.multiply_accumulates();
+    tell_plan(selected.found);
+  }
+
+  void tell_model(const Checkpoint& checkpoint, const ImportedVit& imported) {
+    const Vit& vit = imported.vit;
+    const auto number = [](std::size_t n) { return std::to_string(n); };
+    facts_["checkpoint"] = {{"path", arguments_.checkpoint.string()},
+                            {"container", checkpoint.container()},
+                            {"scheme", imported.scheme}};
+    facts_["architecture"] = {{"image_size", vit.image_size},
+                              {"patch", vit.patch},
+                              {"blocks", vit.blocks.size()},
+                              {"dim", vit.dim},
+                              {"hidden", vit.blocks.empty() ? 0 : vit.blocks[0].fc1.n},
+                              {"heads", vit.heads},
+                              {"heads_source", imported.heads_source},
+                              {"prefix_tokens", vit.prefix()},
+                              {"classes", vit.classes}};
+    const Preprocessing& p = vit.preprocessing;
+    const char* filter = p.interpolation == Interpolation::kBicubic ? "bicubic" : "bilinear";
+    facts_["preprocessing"] = {{"resize", p.resize},
+                               {"height", p.height},
+                               {"width", p.width},
+                               {"interpolation", filter},
+                               {"mean", p.mean},
+                               {"std", p.std},
+                               {"source", imported.preprocessing_source}};
+    facts_["notes"] = imported.notes;
+    tell("checkpoint:    " + arguments_.checkpoint.string() + ", " + checkpoint.container() +
+         ", names of " + imported.scheme);
+    tell("model:         " + number(vit.blocks.size()) + " blocks, " + number(vit.dim) +
+         " channels, " + number(vit.heads) + " heads (" + imported.heads_source + "), patches of " +
+         number(vit.patch) + " pixels, " + number(vit.classes) + " classes");
+    char text[160];
+    std::snprintf(text, sizeof text, "mean %.4g %.4g %.4g, std %.4g %.4g %.4g", p.mean[0],
+                  p.mean[1], p.mean[2], p.std[0], p.std[1], p.std[2]);
+    tell("preprocessing: shorter side to " + std::to_string(p.resize) + " (" + filter +
+         "), centre of " + std::to_string(p.width) + "x" + std::to_string(p.height) + ", " + text);
+    tell("               from " + imported.preprocessing_source);
+    for (const std::string& note : imported.notes) tell("note:          " + note);
+  }
+
+  void tell_plan(std::size_t found) {
+    Json& images =
+        facts_["images"] = {{"found", found}, {"used", paths_.size()}, {"batch", arguments_.batch}};
+    for (const fs::path& path : paths_) images["paths"].push_back(path.string());
+    tell("images:        " + std::to_string(paths_.size()) + " of " + std::to_string(found) +
+         " to calibrate on, in batches of " + std::to_string(arguments_.batch));
+    if (paths_.size() < kFewImages) {
+      warn("only " + std::to_string(paths_.size()) +
+           " images to calibrate on; ranges of activations want about 100");
+    }
+    std::string method = arguments_.method;
+    facts_["method"]["name"] = method;
+    if (method == "fqvit") {
+      facts_["method"]["observer"] = arguments_.observer;
+      facts_["method"]["attention_bits"] = *arguments_.attention_bits;
+      facts_["method"]["attention_codes"] = *arguments_.attention_codes;
+      method += ", observer " + arguments_.observer + ", attention of " +
+                std::to_string(*arguments_.attention_bits) + " bits in " +
+                std::to_string(*arguments_.attention_codes) + " codes";
+    }
+    tell("method:        " + method);
+    network_.provenance["method"] = method;
+    network_.provenance["calibration"] =
+        std::to_string(paths_.size()) + " images in batches of " + std::to_string(arguments_.batch);
+  }
+
+  void decode() {
+    Progress progress(paths_.size(), "images decoded");
+    images_.pixels = load_pixels(paths_, network_.preprocessing, arguments_.threads,
+                                 [&](std::size_t done) { progress.update(done); });
+    images_.count = paths_.size();
+    images_.batch = arguments_.batch;
+  }
+
+  void lower_to_bytes(const Calibration& calibration) {
+    const Graph graph = lower(network_, calibration, labels_);
+    std::size_t parameters = 0;
+    for (const Op& op : graph.ops) parameters += constant_bytes(op);
+    bytes_ = serialize_model(graph);
+    facts_["model"] = {{"path", arguments_.model.string()},
+                       {"bytes", bytes_.size()},
+                       {"parameter_bytes", parameters}};
+  }
+
+  void tell_result() {
+    double total = 0;
+    std::string stages;
+    for (const auto& [name, seconds] : facts_["seconds"].items()) {
+      char text[64];
+      std::snprintf(text, sizeof text, ", %s %.1f s", name.c_str(), seconds.get<double>());
+      stages += text;
+      total += seconds.get<double>();
+    }
+    char text[64];
+    std::snprintf(text, sizeof text, ": %.2f MB in %.1f s",
+                  static_cast<double>(bytes_.size()) / 1e6, total);
+    tell(arguments_.model.string() + text + " (" + stages.substr(2) + ")");
+  }
+
+  /// Whether all images could be read.
+  bool evaluate() {
+    const Model model = Model::parse(bytes_, arguments_.model.string());
+    Progress progress(labelled_.size(), "images compared");
+    EvaluateOptions options;
+    options.threads = arguments_.threads;
+    options.progress = [&](std::size_t done) { progress.update(done); };
+    options.failed = [&](const std::string& message) {
+      progress.clear();
+      warn(message);
+    };
+    const Evaluation a = intaglio::evaluate(network_, model, labelled_, options);
+    progress.clear();
+    facts_["accuracy"] = {{"images", a.images},         {"failed", a.failed},
+                          {"float_top1", a.float_top1}, {"integer_top1", a.integer_top1},
+                          {"agreement", a.agreement},   {"logit_rmse", a.logit_rmse}};
+    char text[160];
+    std::snprintf(text, sizeof text,
+                  "%zu images: top-1 float %.2f %%, integer %.2f %%, agreement %.2f %%, "
+                  "RMSE of logits %.4f",
+                  a.images, a.float_top1, a.integer_top1, a.agreement, a.logit_rmse);
+    tell(text);
+    return a.failed == 0;
+  }
+
+  void finish() {
+    if (arguments_.json) {
+      std::cout << facts_.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
+    }
+    std::cout.flush();
+    if (!std::cout) throw Error(ErrorCode::kIo, "cannot write to standard output");
+  }
+
+  const QuantizeArguments& arguments_;
+  Network network_;
+  std::vector<fs::path> paths_;
+  CalibrationImages images_;
+  std::vector<std::string> labels_;
+  std::vector<InputImage> labelled_;
+  std::vector<std::byte> bytes_;  // of the model file
+  Json facts_;
+};
+
+}  // namespace
+
+int run_quantize(QuantizeArguments arguments) {
+  complete(arguments);
+  if (arguments.threads == 0) arguments.threads = available_cpus();
+  return Run(arguments).run();
+}
+
+}  // namespace intaglio

@@ -1,0 +1,293 @@
+#!/usr/bin/env python3
+"""intaglio-convert quantize as its users run it.
+
+usage: test_quantize.py CONVERT CLASSIFY GLYPHS_FOLDER SHARED_FOLDER
+"""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+CONVERT, CLASSIFY, GLYPHS, SHARED = (Path(arg).resolve() for arg in sys.argv[1:5])
+SAMPLES = GLYPHS / "samples"
+LABELS = GLYPHS / "labels.txt"
+
+
+def run(*command, status=0, stdin=None):
+    """Runs a program; fails the test unless it ends with `status` and without a signal."""
+    done = subprocess.run([str(part) for part in command], input=stdin, capture_output=True,
+                          text=True, timeout=600)
+    if done.returncode != status:
+        raise AssertionError(f"{command}: status {done.returncode}, expected {status}\n{done.stderr}")
+    return done
+
+
+def write_safetensors(path, tensors, metadata):
+    """`tensors`: name -> (shape, bytes of float32)."""
+    header, at = {"__metadata__": metadata}, 0
+    for name, (shape, data) in tensors.items():
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(d for _, d in tensors.values()))
+
+
+def float_glyphs(path):
+    """The embedded model as it was before calibration."""
+    data = (GLYPHS / "glyphs.safetensors").read_bytes()
+    (length,) = struct.unpack_from("<Q", data)
+    header, data = json.loads(data[8 : 8 + length]), data[8 + length :]
+    metadata = header.pop("__metadata__")
+    tensors = {name: (t["shape"], data[slice(*t["data_offsets"])]) for name, t in header.items()
+               if ".quantizer." not in name}
+    kept = ("config", "mean", "std", "img_size", "crop_pct", "interpolation")
+    write_safetensors(path, tensors, {key: metadata[key] for key in kept if key in metadata})
+
+
+def random_vit(path, dim=64, patch=8, grid=4, hidden=48, classes=5):
+    """A ViT of one block that nothing but names and shapes describes."""
+    numbers = random.Random(1)
+    tensors = {}
+
+    def add(name, *shape, scale=0.2, offset=0.0):
+        count = 1
+        for n in shape:
+            count *= n
+        values = [offset + scale * numbers.gauss(0, 1) for _ in range(count)]
+        tensors[name] = (list(shape), struct.pack(f"<{count}f", *values))
+
+    def linear(name, n, k):
+        add(name + ".weight", n, k), add(name + ".bias", n)
+
+    def norm(name):
+        add(name + ".weight", dim, offset=1.0), add(name + ".bias", dim)
+
+    add("cls_token", 1, 1, dim), add("pos_embed", 1, 1 + grid * grid, dim)
+    add("patch_embed.proj.weight", dim, 3, patch, patch), add("patch_embed.proj.bias", dim)
+    norm("blocks.0.norm1"), norm("blocks.0.norm2"), norm("norm")
+    linear("blocks.0.attn.qkv", 3 * dim, dim), linear("blocks.0.attn.proj", dim, dim)
+    linear("blocks.0.mlp.fc1", hidden, dim), linear("blocks.0.mlp.fc2", dim, hidden)
+    linear("head", classes, dim)
+    write_safetensors(path, tensors, {})
+
+
+class Quantize(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = Path(tempfile.mkdtemp())
+        cls.glyphs = cls.folder / "glyphs_float.safetensors"
+        cls.vit = cls.folder / "vit.safetensors"
+        float_glyphs(cls.glyphs)
+        random_vit(cls.vit)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def setUp(self):
+        self.outputs = Path(tempfile.mkdtemp(dir=self.folder))
+        self.model = self.outputs / "model.intg"
+
+    def quantize(self, *arguments, checkpoint=None, images=SAMPLES, **options):
+        images = () if images is None else ("--images", images)
+        return run(CONVERT, "quantize", checkpoint or self.glyphs, *images, "-o", self.model,
+                   *arguments, **options)
+
+    def facts(self, *arguments, **options):
+        return json.loads(self.quantize("--json", *arguments, **options).stdout)
+
+    def test_every_observer_and_the_default_keep_the_accuracy(self):
+        methods = [("fqvit", "--observer", name) for name in ("minmax", "ema", "percentile", "omse")]
+        sizes = set()
+        for method in [("default",), ("fqvit",), *methods]:
+            facts = self.facts("--method", *method, "--labels", LABELS,
+                               "--eval", SAMPLES / "labels.csv")
+            accuracy = facts["accuracy"]
+            self.assertEqual((accuracy["images"], accuracy["failed"]), (160, 0))
+            self.assertGreaterEqual(accuracy["float_top1"], 97)
+            self.assertGreaterEqual(accuracy["integer_top1"], 95, method)
+            self.assertGreaterEqual(accuracy["agreement"], 95, method)
+            self.assertGreater(accuracy["logit_rmse"], 0)
+            self.assertLess(accuracy["logit_rmse"], 1)
+            # The file that was written is the model that was measured.
+            lines = run(CLASSIFY, self.model, "--eval", SAMPLES / "labels.csv", "--json").stdout
+            self.assertAlmostEqual(json.loads(lines.splitlines()[-1])["top1"],
+                                   accuracy["integer_top1"])
+            self.assertEqual(facts["model"]["bytes"], self.model.stat().st_size)
+            sizes.add(self.model.read_bytes())
+        self.assertGreaterEqual(len(sizes), 4)
+
+    def test_json_tells_everything(self):
+        facts = self.facts("--method", "fqvit", "--observer", "omse", "--limit", 20, "--batch", 8)
+        self.assertEqual(facts["architecture"]["classes"], 32)
+        self.assertEqual(facts["architecture"]["image_size"], 32)
+        self.assertIn("config", facts["architecture"]["heads_source"])
+        self.assertIn("metadata", facts["preprocessing"]["source"])
+        self.assertEqual(facts["checkpoint"]["scheme"], "timm")
+        self.assertEqual(facts["method"], {"name": "fqvit", "observer": "omse",
+                                           "attention_bits": 4, "attention_codes": 17})
+        self.assertEqual([facts["images"][key] for key in ("found", "used", "batch")], [160, 20, 8])
+        self.assertEqual(len(facts["images"]["paths"]), 20)
+        self.assertEqual(set(facts["seconds"]), {"read", "decode", "calibrate", "lower", "write"})
+        self.assertNotIn("accuracy", facts)
+        provenance = json.loads(run(CONVERT, "inspect", self.model, "--json").stdout)["provenance"]
+        self.assertIn("omse", provenance["method"])
+        self.assertIn("20 images", provenance["calibration"])
+
+    def test_text_tells_what_was_chosen(self):
+        done = self.quantize("--method", "fqvit", "--attention-codes", 16)
+        for piece in ("names of timm", "heads (", "shorter side", "from metadata", "128 of 160",
+                      "observer minmax", "16 codes", "MB in"):
+            self.assertIn(piece, done.stdout)
+        self.assertEqual(done.stderr, "")  # no bar, no warning
+
+    def test_order_of_a_list_is_kept_and_results_do_not_depend_on_threads(self):
+        with open(SAMPLES / "labels.csv", newline="", encoding="utf-8") as file:
+            names = [row["file"] for row in csv.DictReader(file)][:40]
+        order = SAMPLES.parent / "samples"
+        (self.outputs / "samples").symlink_to(order)
+        listed = self.outputs / "order.txt"
+        listed.write_text("".join(f"samples/{name}\n" for name in names))
+        options = ("--method", "fqvit", "--observer", "ema", "--batch", 8)
+        facts = self.facts(*options, images=listed)
+        self.assertEqual([Path(path).name for path in facts["images"]["paths"]], names)
+        first = self.model.read_bytes()
+        self.facts(*options, "--threads", 1, images=listed)
+        self.assertEqual(self.model.read_bytes(), first)
+        self.facts(*options, images="-", stdin="".join(f"{order / name}\n" for name in names))
+        self.assertEqual(self.model.read_bytes(), first)
+        listed.write_text("".join(f"samples/{name}\n" for name in reversed(names)))
+        self.facts(*options, images=listed)
+        self.assertNotEqual(self.model.read_bytes(), first)  # a moving average tells the order
+
+    def test_limits(self):
+        self.assertEqual(self.facts()["images"]["used"], 128)
+        used = self.facts("--limit", 150)["images"]["paths"]
+        self.assertEqual(used[:20], self.facts("--limit", 20)["images"]["paths"])
+        done = self.quantize("--limit", 3, checkpoint=self.vit)
+        self.assertIn("warning: only 3 images", done.stderr)
+
+    def test_sizes_heads_and_preprocessing_can_be_told(self):
+        facts = self.facts("--img-size", 48, "--heads", 4, "--mean", "0.1,0.2,0.3",
+                           "--std", "0.4,0.5,0.6", "--crop-pct", 0.75, "--interpolation",
+                           "bilinear", checkpoint=self.vit)
+        self.assertEqual(facts["architecture"]["image_size"], 48)
+        self.assertEqual((facts["architecture"]["heads"], facts["architecture"]["heads_source"]),
+                         (4, "option"))
+        chosen = facts["preprocessing"]
+        self.assertEqual((chosen["mean"], chosen["std"]), ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6]))
+        self.assertEqual((chosen["resize"], chosen["interpolation"]), (64, "bilinear"))
+        self.assertTrue(any("resampled" in note for note in facts["notes"]))
+        run(CLASSIFY, self.model, SAMPLES / "A_0.jpg")
+        facts = self.facts("--preset", "imagenet", checkpoint=self.vit)
+        self.assertEqual(facts["architecture"]["heads_source"], "assumed")
+        self.assertIn("imagenet", facts["preprocessing"]["source"])
+
+    def test_errors_leave_nothing_behind(self):
+        broken = self.folder / "broken.jpg"
+        broken.write_bytes((SAMPLES / "A_0.jpg").read_bytes()[:300])
+        empty = self.folder / "empty"
+        empty.mkdir(exist_ok=True)
+        fqvit = ("--method", "fqvit")
+        cases = [
+            (("--observer", "ema"), 2, "--observer is a choice of --method fqvit"),
+            (("--attention-bits", 4), 2, "--attention-bits is a choice"),
+            (("--attention-codes", 16), 2, "--attention-codes is a choice"),
+            ((*fqvit, "--observer", "median"), 2, "observer"),
+            ((*fqvit, "--attention-bits", 5), 2, "attention-bits"),
+            (("--method", "magic"), 2, "method"),
+            (("--mean", "1,2"), 2, "mean"),
+            (("--limit", 0), 2, "limit"),
+            (("--batch", 0), 2, "batch"),
+            (("--img-size", 50), 2, "multiple"),
+            (("--preset", "none"), 2, "preset"),
+            (("--heads", 7), 2, "heads"),
+            (("--labels", SAMPLES / "labels.csv"), 4, "expected 32 labels"),
+            (("--eval", "missing.csv"), 3, "missing.csv"),
+            (("--config", "missing.json"), 3, "missing.json"),
+            (("--images", "missing.png"), 3, "missing.png"),
+            (("--images", "missing.lst"), 3, "missing.lst"),
+            (("--images", broken), 4, "broken.jpg"),
+        ]
+        for arguments, status, message in cases:
+            # Files named come before those of folders, so that broken ones are used.
+            done = self.quantize(*arguments, status=status)
+            self.assertIn(message, done.stderr)
+            self.assertEqual(list(self.outputs.iterdir()), [], arguments)
+        self.assertIn("no images", self.quantize(images=empty, status=2).stderr)
+        self.quantize(images=None, status=2)
+        self.quantize(checkpoint="missing.safetensors", status=3)
+        self.quantize(checkpoint=LABELS, status=4)
+        self.assertEqual(list(self.outputs.iterdir()), [])
+        for output in (self.outputs / "no" / "folder.intg", self.outputs):
+            run(CONVERT, "quantize", self.glyphs, "--images", SAMPLES, "-o", output, status=3)
+        before = self.glyphs.read_bytes()
+        run(CONVERT, "quantize", self.glyphs, "--images", SAMPLES, "-o", self.glyphs, status=2)
+        self.assertEqual(self.glyphs.read_bytes(), before)
+
+    def test_an_unreadable_image_of_the_evaluation_is_told(self):
+        labels = self.outputs / "labels.csv"
+        labels.write_text(f"file,label\n{SAMPLES / 'A_0.jpg'},10\nmissing.png,1\n")
+        done = self.quantize("--json", "--eval", labels, status=1)
+        self.assertIn("missing.png", done.stderr)
+        accuracy = json.loads(done.stdout)["accuracy"]
+        self.assertEqual((accuracy["images"], accuracy["failed"]), (1, 1))
+        self.assertTrue(self.model.exists())
+
+    def test_an_interrupt_leaves_nothing_or_all(self):
+        self.quantize("--method", "fqvit")
+        whole = self.model.read_bytes()
+        self.model.unlink()
+        command = [CONVERT, "quantize", self.glyphs, "--images", SAMPLES, "-o", self.model,
+                   "--method", "fqvit"]
+        interrupted = 0
+        delay = 0.01
+        while True:
+            process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+            time.sleep(delay)
+            process.send_signal(signal.SIGINT)
+            status = process.wait(timeout=600)
+            left = [path.name for path in self.outputs.iterdir()]
+            if left:
+                self.assertEqual(left, ["model.intg"])
+                self.assertEqual(self.model.read_bytes(), whole)
+            if status == 0:
+                break
+            self.assertEqual(status, -signal.SIGINT)
+            interrupted += 1
+            delay *= 1.5
+            self.model.unlink(missing_ok=True)
+        self.assertGreater(interrupted, 2)
+
+    def test_deit_tiny(self):
+        weights = SHARED / "weights" / "deit_tiny_patch16_224.safetensors"
+        if not weights.exists():
+            print(f"SKIPPED (no shared data): test_deit_tiny: {weights}", file=sys.stderr)
+            self.skipTest("no shared data")
+        results = json.loads((SHARED / "golden" / "deit_tiny" / "results.json").read_text())
+        photos = self.outputs / "calibration.lst"
+        photos.write_text("".join(f"{SHARED / 'images' / name}\n"
+                                  for name in results["calibration"]))
+        facts = self.facts("--method", "fqvit", checkpoint=weights, images=photos)
+        seconds = facts["seconds"]
+        print("DeiT-Tiny, 128 photos:", {k: round(v, 2) for k, v in seconds.items()},
+              file=sys.stderr)
+        self.assertEqual((facts["images"]["used"], facts["architecture"]["heads"]), (128, 3))
+        # On an idle machine of two cores 5 to 10 s.
+        self.assertLess(sum(seconds.values()), 45 * max(1.0, os.getloadavg()[0]))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
