@@ -132,7 +132,7 @@ TEST_CASE("an s16 stream begins with a sum and is read by LayerNorm") {
 }
 
 TEST_CASE("an s16 stream begins with an embedding of one scale") {
-  Graph sound = with_direct_sums(lower_vit(tiny_vit(), {}), DType::kS16);
+  Graph sound = with_direct_sums(lowered(tiny_vit()), DType::kS16);
   CHECK_NOTHROW(check(sound));
   const ValueId patches = op<EmbedOp>(sound).src;
   const auto refused = [&](const char* piece, const std::function<void(Graph&, EmbedOp&)>& spoil) {
@@ -160,7 +160,7 @@ TEST_CASE("an s16 stream begins with an embedding of one scale") {
 }
 
 TEST_CASE("GELU's shift and exponents share 30 bits; weights read any exponents") {
-  Graph g = lower_vit(tiny_vit(), {});
+  Graph g = lowered(tiny_vit());
   value(g, "blocks.0.mlp.qact1").grid.exponents = std::vector<std::uint8_t>(16, 0);
   value(g, "blocks.0.mlp.qact1").grid.exponents[9] = 7;
   op<GeluOp>(g).shift = 23;
@@ -170,11 +170,11 @@ TEST_CASE("GELU's shift and exponents share 30 bits; weights read any exponents"
 }
 
 TEST_CASE("rows side by side are one row of all their channels") {
-  Graph g = with_two_tokens(lower_vit(tiny_vit(), {}), 0, 1, 1);
+  Graph g = with_two_tokens(lowered(tiny_vit()), 0, 1, 1);
   CHECK_NOTHROW(check(g));
   std::get<SelectRowsOp>(g.ops.end()[-2].params).first = 1;
   check_error([&] { check(g); }, ErrorCode::kFormat, "the rows reach beyond the operand");
-  g = with_two_tokens(lower_vit(tiny_vit(), {}), 0, 1, 1);
+  g = with_two_tokens(lowered(tiny_vit()), 0, 1, 1);
   value(g, "token_pair").shape = {1, 17};
   check_error([&] { check(g); }, ErrorCode::kFormat, "[count, channels] or [1, count * channels]");
 }

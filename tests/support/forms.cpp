@@ -8,10 +8,6 @@
 namespace intaglio::test {
 namespace {
 
-double channel_scale(const Grid& grid, std::size_t c) {
-  return grid.exponents.empty() ? grid.scale : std::ldexp(grid.scale, grid.exponents[c]);
-}
-
 template <typename T>
 Constant<T> constant(std::vector<T> elements) {
   const std::size_t n = elements.size();
