@@ -30,9 +30,11 @@ struct CalibrationImages {
 using ReportProgress = std::function<void(double share)>;
 
 /// Grids of all quantizers of the paper's graph: `kind` for activations, minmax for weights, PTF
-/// for residual streams, Log-Int-Softmax. Without an input quantizer where pixels are normalized
+/// for residual streams; `softmax` kLogInt is the paper's own, kUniform its 8/8/8 variant, where
+/// `kind` observes the probabilities too. Without an input quantizer where pixels are normalized
 /// alike in all channels.
 Calibration calibrate_as_paper(const Network& network, const CalibrationImages& images,
-                               ObserverKind kind, const ReportProgress& progress = {});
+                               ObserverKind kind, const ReportProgress& progress = {},
+                               SoftmaxForm softmax = SoftmaxForm::kLogInt);
 
 }  // namespace intaglio
