@@ -39,13 +39,17 @@ void log_int_softmax(std::span<float> row, float scale) {
 /// One observer for each quantizer.
 class PaperCalibrator : public TensorObserver {
  public:
-  PaperCalibrator(const Network& network, ObserverKind kind) {
+  PaperCalibrator(const Network& network, ObserverKind kind, SoftmaxForm softmax) {
+    calibration.softmax = softmax;
     for (std::size_t id = 0; id + 1 < network.layers.size(); ++id) {
       const Layer& layer = network.layers[id];
       if (!has_quantizer(network, id)) continue;
       observers_[layer.result] = network.is_stream(id) ? make_ptf_observer() : make_observer(kind);
       if (std::holds_alternative<AttentionLayer>(layer.op)) {
         observers_[score_grid_of(layer)] = make_observer(kind);
+        if (softmax == SoftmaxForm::kUniform) {
+          observers_[probability_grid_of(layer)] = make_observer(kind);
+        }
       }
       if (std::holds_alternative<EmbedLayer>(layer.op)) {
         observers_[kTokenGrid] = make_observer(kind);
@@ -64,13 +68,17 @@ class PaperCalibrator : public TensorObserver {
   }
   bool scores(const std::string& name, std::span<float> values, std::size_t tokens) override {
     tensor(name, values, tokens);
-    if (!last_) return false;
+    if (!last_ || calibration.softmax != SoftmaxForm::kLogInt) return false;
     // The reference has the scale by now, and goes on with its own softmax in the last batch.
     const auto scale = static_cast<float>(calibration.grids.at(name).scale);
     for (std::size_t at = 0; at < values.size(); at += tokens) {
       log_int_softmax(values.subspan(at, tokens), scale);
     }
     return true;
+  }
+  void probabilities(const std::string& name, std::span<float> values,
+                     std::size_t tokens) override {
+    tensor(name, values, tokens);
   }
 
   Calibration calibration;
@@ -97,10 +105,10 @@ class PaperCalibrator : public TensorObserver {
 }  // namespace
 
 Calibration calibrate_as_paper(const Network& network, const CalibrationImages& images,
-                               ObserverKind kind, const ReportProgress& progress,
-                               std::size_t threads) {
+                               ObserverKind kind, SoftmaxForm softmax,
+                               const ReportProgress& progress, std::size_t threads) {
   FloatExecutor executor(network, threads);
-  PaperCalibrator calibrator(network, kind);
+  PaperCalibrator calibrator(network, kind, softmax);
   for (std::size_t i = 0; i < images.batches(); ++i) {
     calibrator.set_last(i + 1 == images.batches());
     executor.run(images.pixels_of(i), images.images_of(i), &calibrator);

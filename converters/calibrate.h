@@ -32,10 +32,11 @@ struct CalibrationImages {
 using ReportProgress = std::function<void(double share)>;
 
 /// Grids of all quantizers of the paper's graph: `kind` for activations, minmax for weights, PTF
-/// for residual streams, Log-Int-Softmax. Without an input quantizer where pixels are normalized
+/// for residual streams; `softmax` kLogInt is the paper's own, kUniform its 8/8/8 variant, where
+/// `kind` observes the probabilities too. Without an input quantizer where pixels are normalized
 /// alike in all channels. threads 0: one per CPU that this process may use.
 Calibration calibrate_as_paper(const Network& network, const CalibrationImages& images,
-                               ObserverKind kind, const ReportProgress& progress = {},
-                               std::size_t threads = 0);
+                               ObserverKind kind, SoftmaxForm softmax = SoftmaxForm::kLogInt,
+                               const ReportProgress& progress = {}, std::size_t threads = 0);
 
 }  // namespace intaglio

@@ -26,7 +26,8 @@ struct Calibration {
                                               ///< the pixels are the codes
   std::map<std::string, WeightGrid> weights;  ///< by the layer's name
 
-  /// The paper's softmax, or codes relative to the row's maximum.
+  /// The paper's softmax; codes relative to the row's maximum; or uniform probabilities, which have
+  /// grids with zero point 0 (probability_grid_of).
   SoftmaxForm softmax = SoftmaxForm::kLogInt;
   /// First attention code of weight 0. 16: the reference's 17 outcomes; 15: strictly 4 bits.
   int zero_code = 16;

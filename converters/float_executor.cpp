@@ -238,8 +238,12 @@ class Run {
     });
     const bool done =
         observer_ != nullptr && observer_->scores(score_grid_of(layer), scores, tokens);
+    if (!done) {
+      each_image(
+          [&](std::size_t image) { softmax(part(scores, image), op.heads * tokens, tokens); });
+    }
+    if (observer_ != nullptr) observer_->probabilities(probability_grid_of(layer), scores, tokens);
     each_image([&](std::size_t image) {
-      if (!done) softmax(part(scores, image), op.heads * tokens, tokens);
       for (std::size_t h = 0; h < op.heads; ++h) {
         const float* v = part(src, image) + 2 * width + h * d;
         const float* p = part(scores, image) + h * map;

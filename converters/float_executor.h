@@ -23,6 +23,9 @@ class TensorObserver {
   /// Scaled scores [rows, tokens] under the name of their quantizer. True: they have been replaced
   /// by probabilities, and no softmax is wanted.
   virtual bool scores(const std::string& name, std::span<float> values, std::size_t tokens) = 0;
+  /// Probabilities [rows, tokens] under the name of their quantizer, whoever made them.
+  virtual void probabilities(const std::string& /*name*/, std::span<float> /*values*/,
+                             std::size_t /*tokens*/) {}
 };
 
 /// Images of a batch are shared out over threads. One caller at a time.

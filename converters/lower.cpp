@@ -13,11 +13,21 @@ namespace {
 
 constexpr int kGeluPieces = 64;
 constexpr int kRowRelativeZero = 15;  ///< first code of weight 0
+constexpr int kUniformBits = 20;      ///< of exp(0) in a uniform softmax
 
 template <typename T>
 Constant<T> vector_constant(std::vector<T> elements) {
   const std::size_t n = elements.size();
   return Constant<T>({n}, std::move(elements));
+}
+
+/// 2^32 / scale, as long as no row's factor reaches 2^31.
+std::uint64_t uniform_factor(double scale) {
+  if (!(scale > std::ldexp(1.0, 1 - kUniformBits) && scale < 0x1p20)) {
+    throw Error(ErrorCode::kUnsupported, "a scale of " + std::to_string(scale) +
+                                             " is beyond what attention probabilities may have");
+  }
+  return static_cast<std::uint64_t>(std::nearbyint(0x1p32 / scale));
 }
 
 /// round(real * 2^shift) + 2^(shift-1): an addend with the rounding constant.
@@ -229,6 +239,15 @@ std::vector<std::uint64_t> exponential_table(float scale, std::size_t tokens) {
   return table;
 }
 
+std::vector<std::uint64_t> uniform_exponentials(double scale) {
+  std::vector<std::uint64_t> table(256);
+  for (std::size_t d = 0; d < table.size(); ++d) {
+    table[d] =
+        std::uint64_t(std::nearbyint(std::ldexp(std::exp(-double(d) * scale), kUniformBits)));
+  }
+  return table;
+}
+
 std::vector<std::uint8_t> row_relative_codes(double scale) {
   std::vector<std::uint8_t> codes(256);
   for (std::size_t d = 0; d < codes.size(); ++d) {
@@ -246,7 +265,7 @@ int row_relative_unit_bits(std::size_t tokens) {
 
 AttentionOp lower_attention(const Grid& qkv, const Grid& scores, const Grid& result,
                             std::size_t heads, std::size_t head_dim, std::size_t tokens,
-                            SoftmaxForm form, int zero_code) {
+                            SoftmaxForm form, int zero_code, double probability_scale) {
   const double unit = qkv.scale * qkv.scale / std::sqrt(double(head_dim)) / scores.scale;
   const FixedPoint score = to_fixed_point(std::array{unit});
   AttentionOp op;
@@ -259,14 +278,19 @@ AttentionOp lower_attention(const Grid& qkv, const Grid& scores, const Grid& res
   if (form == SoftmaxForm::kLogInt) {
     op.zero_code = zero_code;
     op.exponentials = vector_constant(exponential_table(static_cast<float>(scores.scale), tokens));
-  } else {
+  } else if (form == SoftmaxForm::kRowRelative) {
     op.zero_code = kRowRelativeZero;
     op.codes = vector_constant(row_relative_codes(scores.scale));
     op.unit_bits = row_relative_unit_bits(tokens);
+  } else {
+    op.exponentials = vector_constant(uniform_exponentials(scores.scale));
+    op.probability_factor = vector_constant(std::vector{uniform_factor(probability_scale)});
   }
-  // A weight of code c is 2^(unit_bits - c); the sum of a row's weights is the kernel's business.
-  const FixedPoint attend =
-      to_fixed_point(std::array{std::ldexp(qkv.scale / result.scale, -op.unit_bits)});
+  // A weight of code c is 2^(unit_bits - c), of a uniform code c * scale; the sum of a row-relative
+  // row's weights is the kernel's business.
+  const double weight_unit =
+      form == SoftmaxForm::kUniform ? probability_scale : std::ldexp(1.0, -op.unit_bits);
+  const FixedPoint attend = to_fixed_point(std::array{qkv.scale / result.scale * weight_unit});
   op.attend_multiplier = attend.multiplier[0];
   op.attend_shift = attend.shift;
   return op;

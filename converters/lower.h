@@ -66,10 +66,14 @@ std::vector<std::uint8_t> row_relative_codes(double scale);
 /// The largest power of two that stands for a row's maximum at which P v fits 32 bits.
 int row_relative_unit_bits(std::size_t tokens);
 
-/// Scores and P v of one attention layer; src, dst of the op stay unset.
+/// exp(-d * scale) for d = 0..255 in units of 2^-20, rounded.
+std::vector<std::uint64_t> uniform_exponentials(double scale);
+
+/// Scores and P v of one attention layer; src, dst of the op stay unset. `probability_scale` is
+/// that of kUniform's codes. Throws Error(kUnsupported) where it is below 2^-19.
 AttentionOp lower_attention(const Grid& qkv, const Grid& scores, const Grid& result,
                             std::size_t heads, std::size_t head_dim, std::size_t tokens,
-                            SoftmaxForm form, int zero_code);
+                            SoftmaxForm form, int zero_code, double probability_scale = 1);
 
 /// GELU and the scale of the s16 codes it takes; src, dst of the op stay unset.
 struct LoweredGelu {

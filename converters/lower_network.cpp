@@ -201,11 +201,25 @@ class Lowering {
   void lower_layer(std::size_t id, const Layer& layer, const AttentionLayer& attention) {
     const Grid& dst = grid(layer.result);
     const ValueId src = made_[layer.src].value;
-    AttentionOp op = lower_attention(grid_of(src), grid(score_grid_of(layer)), dst, attention.heads,
-                                     layer.channels / attention.heads, layer.rows,
-                                     calibration_.softmax, calibration_.zero_code);
+    AttentionOp op =
+        lower_attention(grid_of(src), grid(score_grid_of(layer)), dst, attention.heads,
+                        layer.channels / attention.heads, layer.rows, calibration_.softmax,
+                        calibration_.zero_code, probability_scale(layer));
     op.src = src;
     make(id, std::move(op), DType::kU8, dst);
+  }
+
+  /// What a code of a uniform softmax is worth; codes of the others need no grid.
+  double probability_scale(const Layer& layer) const {
+    if (calibration_.softmax != SoftmaxForm::kUniform) return 1;
+    const std::string name = probability_grid_of(layer);
+    const Grid& probabilities = grid(name);
+    if (probabilities.zero_point != 0 || !probabilities.exponents.empty()) {
+      throw Error(ErrorCode::kUnsupported,
+                  "the grid of '" + name + "' must have one scale and the zero point 0, found " +
+                      std::to_string(probabilities.zero_point));
+    }
+    return probabilities.scale;
   }
 
   void lower_layer(std::size_t id, const Layer& layer, const GeluLayer&) {

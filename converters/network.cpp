@@ -8,6 +8,10 @@ std::string score_grid_of(const Layer& attention) {
   return attention.name + ".qact_attn1";
 }
 
+std::string probability_grid_of(const Layer& attention) {
+  return attention.name + ".log_int_softmax";  // the module's name in FQ-ViT, whatever it does
+}
+
 std::vector<std::size_t> Network::readers_of(std::size_t id) const {
   std::vector<std::size_t> readers;
   for (std::size_t i = 1; i < layers.size(); ++i) {

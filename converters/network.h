@@ -71,6 +71,7 @@ struct Layer {
 inline constexpr const char* kTokenGrid = "qact_embed";   ///< EmbedLayer: tokens and patches
 inline constexpr const char* kPositionGrid = "qact_pos";  ///< EmbedLayer: positions
 std::string score_grid_of(const Layer& attention);        ///< scaled scores, before the softmax
+std::string probability_grid_of(const Layer& attention);  ///< behind it; SoftmaxForm::kUniform's
 
 /// Layers in order of execution; the result of the last one is the logits.
 struct Network {

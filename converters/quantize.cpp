@@ -71,15 +71,15 @@ Grid gelu_grid(const TensorRange& range) {
 }  // namespace
 
 Calibration calibrate(Network& network, const CalibrationImages& images,
-                      const ReportProgress& progress) {
+                      const ReportProgress& progress, std::size_t threads) {
   const auto half = [&](double done) {
     return [&progress, done](double share) {
       if (progress) progress(done + share / 2);
     };
   };
   fold_normalization(network);
-  equalize(network, measure_ranges(network, images, half(0)));
-  const TensorRanges ranges = measure_ranges(network, images, half(0.5));
+  equalize(network, measure_ranges(network, images, half(0), threads));
+  const TensorRanges ranges = measure_ranges(network, images, half(0.5), threads);
 
   Calibration calibration;
   calibration.softmax = SoftmaxForm::kRowRelative;

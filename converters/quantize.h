@@ -12,6 +12,6 @@ namespace intaglio {
 /// residual stream with direct sums, row-relative attention codes, pixels as input codes, powers of
 /// two for outlier channels behind GELU.
 Calibration calibrate(Network& network, const CalibrationImages& images,
-                      const ReportProgress& progress = {});
+                      const ReportProgress& progress = {}, std::size_t threads = 0);
 
 }  // namespace intaglio

@@ -11,6 +11,8 @@
 #include "converters/calibration_images.h"
 #include "converters/class_labels.h"
 #include "converters/lower_network.h"
+#include "converters/quantize.h"
+#include "converters/report.h"
 #include "engine/program.h"
 #include "engine/thread_pool.h"
 #include "graph/error.h"
@@ -23,6 +25,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kFewImages = 16;
+constexpr std::size_t kReportImages = 64;
 
 ObserverKind observer_kind(const std::string& name) {
   if (name == "ema") return ObserverKind::kEma;
@@ -31,18 +34,19 @@ ObserverKind observer_kind(const std::string& name) {
   return ObserverKind::kMinmax;
 }
 
-/// The choice of method, and all that depends on it. `network` may be changed by a method that
-/// moves factors between its layers.
-Calibration calibrate(Network& network, const CalibrationImages& images,
-                      const QuantizeArguments& arguments, const ReportProgress& progress) {
-  if (arguments.method == "fqvit") {
-    Calibration calibration = calibrate_as_paper(network, images, observer_kind(arguments.observer),
-                                                 progress, arguments.threads);
-    calibration.zero_code = *arguments.attention_codes - 1;
-    return calibration;
+/// The choice of method, and all that depends on it. The default method moves factors between the
+/// layers of `network`.
+Calibration calibrate_by(const QuantizeArguments& arguments, Network& network,
+                         const CalibrationImages& images, const ReportProgress& progress) {
+  if (arguments.method == "default") {
+    return calibrate(network, images, progress, arguments.threads);
   }
-  // The default method takes its place here; until then it is the paper's recipe.
-  return calibrate_as_paper(network, images, ObserverKind::kMinmax, progress, arguments.threads);
+  const SoftmaxForm softmax =
+      *arguments.attention_bits == 8 ? SoftmaxForm::kUniform : SoftmaxForm::kLogInt;
+  Calibration calibration = calibrate_as_paper(network, images, observer_kind(arguments.observer),
+                                               softmax, progress, arguments.threads);
+  calibration.zero_code = *arguments.attention_codes - 1;
+  return calibration;
 }
 
 void warn(const std::string& message) {
@@ -66,7 +70,7 @@ class Run {
     Calibration calibration;
     stage("calibrate", [&] {
       Progress progress(images_.count, "images calibrated");
-      calibration = calibrate(network_, images_, arguments_, [&](double share) {
+      calibration = calibrate_by(arguments_, network_, images_, [&](double share) {
         const double done = share * static_cast<double>(images_.count);
         progress.update(static_cast<std::size_t>(std::lround(done)));
       });
@@ -76,7 +80,9 @@ class Run {
     tell_result();
     bool all_read = true;
     if (!arguments_.eval.empty()) stage("evaluate", [&] { all_read = evaluate(); });
-    // A report of what calibration decided belongs here: network_, calibration and images_ live.
+    if (!arguments_.report.empty() || !arguments_.report_json.empty()) {
+      stage("report", [&] { report(calibration); });
+    }
     finish();
     return all_read ? 0 : kExitSomeFailed;
   }
@@ -173,10 +179,12 @@ class Run {
     if (method == "fqvit") {
       facts_["method"]["observer"] = arguments_.observer;
       facts_["method"]["attention_bits"] = *arguments_.attention_bits;
-      facts_["method"]["attention_codes"] = *arguments_.attention_codes;
       method += ", observer " + arguments_.observer + ", attention of " +
-                std::to_string(*arguments_.attention_bits) + " bits in " +
-                std::to_string(*arguments_.attention_codes) + " codes";
+                std::to_string(*arguments_.attention_bits) + " bits";
+      if (*arguments_.attention_bits == 4) {
+        facts_["method"]["attention_codes"] = *arguments_.attention_codes;
+        method += " in " + std::to_string(*arguments_.attention_codes) + " codes";
+      }
     }
     tell("method:        " + method);
     network_.provenance["method"] = method;
@@ -193,10 +201,10 @@ class Run {
   }
 
   void lower_to_bytes(const Calibration& calibration) {
-    const Graph graph = lower(network_, calibration, labels_);
+    graph_ = lower(network_, calibration, labels_);
     std::size_t parameters = 0;
-    for (const Op& op : graph.ops) parameters += constant_bytes(op);
-    bytes_ = serialize_model(graph);
+    for (const Op& op : graph_.ops) parameters += constant_bytes(op);
+    bytes_ = serialize_model(graph_);
     facts_["model"] = {{"path", arguments_.model.string()},
                        {"bytes", bytes_.size()},
                        {"parameter_bytes", parameters}};
@@ -242,6 +250,40 @@ class Run {
     return a.failed == 0;
   }
 
+  /// On labelled images where there are some: those of the calibration flatter.
+  void report(const Calibration& calibration) {
+    std::vector<fs::path> paths;
+    std::vector<std::size_t> labels;
+    for (const InputImage& image : labelled_) {
+      if (paths.size() == kReportImages) break;
+      paths.push_back(image.path);
+      labels.push_back(image.label.value());
+    }
+    std::size_t count = paths.size();
+    std::vector<std::uint8_t> pixels;
+    if (count != 0) {
+      pixels = load_pixels(paths, network_.preprocessing, arguments_.threads, {});
+    } else {
+      count = std::min(kReportImages, images_.count);
+      const std::size_t bytes = images_.pixels.size() / images_.count * count;
+      pixels.assign(images_.pixels.begin(), images_.pixels.begin() + std::ptrdiff_t(bytes));
+    }
+    Progress progress(count, "images reported on");
+    AccuracyReport made;
+    made.model = arguments_.checkpoint.filename().string();
+    made.method = network_.provenance.at("method");
+    made.accuracy = compare(network_, calibration, graph_, pixels, count, labels,
+                            arguments_.threads, [&](double share) {
+                              const double done = share * static_cast<double>(count);
+                              progress.update(static_cast<std::size_t>(std::lround(done)));
+                            });
+    progress.clear();
+    write_report(made, arguments_.report, arguments_.report_json);
+    for (const fs::path& path : {arguments_.report, arguments_.report_json}) {
+      if (!path.empty()) tell(path.string() + ": " + std::to_string(count) + " images");
+    }
+  }
+
   void finish() {
     if (arguments_.json) {
       std::cout << facts_.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
@@ -256,6 +298,7 @@ class Run {
   CalibrationImages images_;
   std::vector<std::string> labels_;
   std::vector<InputImage> labelled_;
+  Graph graph_;
   std::vector<std::byte> bytes_;  // of the model file
   Json facts_;
 };

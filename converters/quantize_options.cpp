@@ -31,8 +31,9 @@ void add_method_options(CLI::App& command, QuantizeArguments& arguments) {
       ->check(CLI::IsMember({"minmax", "ema", "percentile", "omse"}));
   command
       .add_option("--attention-bits", arguments.attention_bits,
-                  "Bits of an attention code, with --method fqvit [4]")
-      ->check(CLI::IsMember({4}));
+                  "Attention map, with --method fqvit: 4 bits on a logarithmic scale, or 8 on a "
+                  "uniform one [4]")
+      ->check(CLI::IsMember({4, 8}));
   command
       .add_option("--attention-codes", arguments.attention_codes,
                   "Outcomes of an attention code, with --method fqvit: 17 as in the reference, or "
@@ -68,15 +69,14 @@ std::optional<std::array<double, 3>> three(const std::vector<double>& values) {
 }
 
 /// That it can be written is better known before calibration than after it.
-void check_output(const QuantizeArguments& arguments) {
-  const fs::path& model = arguments.model;
+void check_output(const QuantizeArguments& arguments, const fs::path& model) {
   std::error_code ignored;
   if (fs::is_directory(model, ignored)) {
     throw Error(ErrorCode::kIo, model.string() + ": expected a file to write, found a folder");
   }
   if (fs::equivalent(model, arguments.checkpoint, ignored)) {
     throw Error(ErrorCode::kInvalidArgument,
-                model.string() + ": the model would replace the checkpoint it is made of");
+                model.string() + ": would replace the checkpoint that the model is made of");
   }
   fs::path folder = fs::weakly_canonical(model, ignored).parent_path();
   if (folder.empty()) folder = ".";
@@ -113,6 +113,10 @@ CLI::App* add_quantize_command(CLI::App& app, QuantizeArguments& arguments) {
   command->add_option("--eval", arguments.eval,
                       "Compare with the float network on labelled images: a CSV file with columns "
                       "file,label, or a folder of class-named folders");
+  command->add_option("--report", arguments.report,
+                      "HTML page on the accuracy of every layer, on up to 64 images: those of "
+                      "--eval, or of the calibration");
+  command->add_option("--report-json", arguments.report_json, "The same as JSON");
   command->add_option("--threads", arguments.threads, "Threads; 0: one per available CPU")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
@@ -134,6 +138,10 @@ void complete(QuantizeArguments& arguments) {
   if (paper) {
     if (arguments.observer.empty()) arguments.observer = "minmax";
     arguments.attention_bits = arguments.attention_bits.value_or(4);
+    if (*arguments.attention_bits == 8 && arguments.attention_codes) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "--attention-codes is a choice of --attention-bits 4, found 8");
+    }
     arguments.attention_codes = arguments.attention_codes.value_or(17);
   }
   if (std::count(arguments.images.begin(), arguments.images.end(), "-") > 1) {
@@ -145,7 +153,9 @@ void complete(QuantizeArguments& arguments) {
     arguments.import.interpolation =
         arguments.interpolation == "bicubic" ? Interpolation::kBicubic : Interpolation::kBilinear;
   }
-  check_output(arguments);
+  for (const fs::path& path : {arguments.model, arguments.report, arguments.report_json}) {
+    if (!path.empty()) check_output(arguments, path);
+  }
 }
 
 }  // namespace intaglio

@@ -13,7 +13,7 @@
 namespace intaglio {
 
 struct QuantizeArguments {
-  std::filesystem::path checkpoint, model, labels, eval;
+  std::filesystem::path checkpoint, model, labels, eval, report, report_json;
   std::string key;
   std::vector<std::string> images;
   std::size_t batch = 16;

@@ -79,8 +79,8 @@ float TensorRange::highest() const {
 }
 
 TensorRanges measure_ranges(const Network& network, const CalibrationImages& images,
-                            const ReportProgress& progress) {
-  FloatExecutor executor(network);
+                            const ReportProgress& progress, std::size_t threads) {
+  FloatExecutor executor(network, threads);
   RangeObserver observer(network);
   for (std::size_t i = 0; i < images.batches(); ++i) {
     executor.run(images.pixels_of(i), images.images_of(i), &observer);

@@ -27,6 +27,6 @@ struct TensorRange {
 using TensorRanges = std::map<std::string, TensorRange>;
 
 TensorRanges measure_ranges(const Network& network, const CalibrationImages& images,
-                            const ReportProgress& progress = {});
+                            const ReportProgress& progress = {}, std::size_t threads = 0);
 
 }  // namespace intaglio

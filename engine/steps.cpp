@@ -378,7 +378,10 @@ class AttentionStep : public Step {
                            .exponentials = op.exponentials.data(),
                            .codes = op.codes.data(),
                            .zero_code = static_cast<std::uint8_t>(op.zero_code),
-                           .unit_bits = op.unit_bits},
+                           .unit_bits = op.unit_bits,
+                           .probability_factor = op.probability_factor.size() == 0
+                                                     ? std::uint64_t{0}
+                                                     : op.probability_factor[0]},
                .attend = {zero_src, op.attend_multiplier, op.attend_shift,
                           graph.values[op.dst].grid.zero_point},
                .prepared = prepared_.data()};

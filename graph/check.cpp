@@ -353,10 +353,16 @@ class Checker {
     require_range("score_zero_point", op.score_zero_point, 0, 255);
     require_range("score_shift", op.score_shift, 1, kMaxShift);
     require_range("attend_shift", op.attend_shift, 1, kMaxShift);
+    require(op.form == SoftmaxForm::kRowRelative || op.codes.size() == 0,
+            "codes belong to the row-relative softmax");
+    require(op.form == SoftmaxForm::kUniform || op.probability_factor.size() == 0,
+            "a probability_factor belongs to the uniform softmax");
     if (op.form == SoftmaxForm::kLogInt) {
       check_log_int(op, tokens);
-    } else {
+    } else if (op.form == SoftmaxForm::kRowRelative) {
       check_row_relative(op, tokens);
+    } else {
+      check_uniform(op, tokens);
     }
   }
 
@@ -364,7 +370,6 @@ class Checker {
     // Products: |acc| < 2^24 (see kernels/scalar/attention.cpp), |multiplier| <= 2^31, rounding
     // 2^61.
     require_shape("exponentials", op.exponentials, {256});
-    require(op.codes.size() == 0, "codes belong to the row-relative softmax");
     require_range("unit_bits", op.unit_bits, 15, 15);
     require(op.exponentials[0] > 0, "exponentials[0] must be positive");
     const auto view = op.exponentials.view();
@@ -377,12 +382,27 @@ class Checker {
   /// the rounding constant stay below 2^63.
   void check_row_relative(const AttentionOp& op, std::size_t tokens) const {
     require_shape("codes", op.codes, {256});
-    require(op.exponentials.size() == 0, "exponentials belong to the log-int softmax");
+    require(op.exponentials.size() == 0, "exponentials do not belong to the row-relative softmax");
     require_range("zero_code", op.zero_code, 15, 15);
     require_range("unit_bits", op.unit_bits, 1, 15);
     require_range("attend_multiplier", op.attend_multiplier, 0, INT32_MAX);
     require(op.codes[0] == 0, "the row maximum must have code 0");
     require((Wide{tokens} * 255) << op.unit_bits <= INT32_MAX, "P v can overflow 32 bits");
+  }
+
+  /// A row's exponentials sum to exponentials[0] or more: both factors of a code stay below 2^31.
+  void check_uniform(const AttentionOp& op, std::size_t tokens) const {
+    require_shape("exponentials", op.exponentials, {256});
+    require_shape("probability_factor", op.probability_factor, {1});
+    require_range("zero_code", op.zero_code, 16, 16);
+    require_range("unit_bits", op.unit_bits, 15, 15);
+    require_range("attend_multiplier", op.attend_multiplier, 0, INT32_MAX);
+    const auto view = op.exponentials.view();
+    require(view[0] > 0 && view[0] <= INT32_MAX, "exponentials[0] must be in 1..2147483647");
+    require(std::is_sorted(view.rbegin(), view.rend()), "the exponentials must fall");
+    require(op.probability_factor[0] / view[0] <= INT32_MAX,
+            "probability_factor is too large for the exponentials");
+    require(Wide{tokens} * 255 * 255 <= INT32_MAX, "P v can overflow 32 bits");
   }
 
   void check_op(const GeluOp& op) {

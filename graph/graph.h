@@ -128,14 +128,18 @@ struct AttentionOp {
   ValueId src = 0, dst = 0;
   std::int32_t heads = 0;
   SoftmaxForm form = SoftmaxForm::kLogInt;
-  std::int32_t zero_code = 16;  ///< first code of weight 0: 16, or 15 for a strictly 4-bit map
-  double score_scale = 1;       ///< grid of the scores; documentation
+  /// First code of weight 0: 16, or 15 for a strictly 4-bit map. kUniform: no meaning, 16.
+  std::int32_t zero_code = 16;
+  double score_scale = 1;  ///< grid of the scores; documentation
   std::int32_t score_zero_point = 0;
   std::int32_t score_multiplier = 0;
   std::int32_t score_shift = 0;
-  Constant<std::uint64_t> exponentials;  ///< kLogInt: [256], exp(-d * score scale) in fixed point
-  Constant<std::uint8_t> codes;          ///< kRowRelative: [256], round(d * score scale * log2 e)
-  std::int32_t unit_bits = 15;           ///< a code c weighs 2^(unit_bits - c)
+  /// kLogInt, kUniform: [256], exp(-d * score scale) in fixed point.
+  Constant<std::uint64_t> exponentials;
+  Constant<std::uint8_t> codes;  ///< kRowRelative: [256], round(d * score scale * log2 e)
+  /// kUniform: [1], 2^32 / scale of the probabilities' codes.
+  Constant<std::uint64_t> probability_factor;
+  std::int32_t unit_bits = 15;  ///< a code c weighs 2^(unit_bits - c); kUniform: c
   std::int32_t attend_multiplier = 0;
   std::int32_t attend_shift = 0;
 };

@@ -80,7 +80,9 @@ void verify_checksum(const Safetensors& file) {
 // --- writing ------------------------------------------------------------------------------------
 
 const char* form_name(SoftmaxForm form) {
-  return form == SoftmaxForm::kLogInt ? "log_int" : "row_relative";
+  return form == SoftmaxForm::kLogInt        ? "log_int"
+         : form == SoftmaxForm::kRowRelative ? "row_relative"
+                                             : "uniform";
 }
 
 /// Writes one operation: fields to JSON, constants to the container as "<op>.<field>".
@@ -256,7 +258,8 @@ class OpReader {
   void real(const char* field, double& number) { number = object_.real(field); }
   void form(const char* field, SoftmaxForm& form) {
     const std::string name = object_.string(field);
-    for (const SoftmaxForm known : {SoftmaxForm::kLogInt, SoftmaxForm::kRowRelative}) {
+    for (const SoftmaxForm known :
+         {SoftmaxForm::kLogInt, SoftmaxForm::kRowRelative, SoftmaxForm::kUniform}) {
       if (name == form_name(known)) return void(form = known);
     }
     fail(object_.where() + ": unknown softmax form '" + name + "'");

@@ -26,6 +26,7 @@ inline constexpr int kNormFractionBits = 22;  // of a normalized channel, before
 enum class SoftmaxForm : std::uint8_t {
   kLogInt,       ///< FQ-ViT's Log-Int-Softmax: the code of exp(d) / sum of the row's exp(d)
   kRowRelative,  ///< the code of exp(d) alone; rows are divided by the sum of their weights
+  kUniform,      ///< exp(d) / sum of the row's exp(d) in equal steps, u8 with zero point 0
 };
 
 /// Arithmetic shift right that rounds half up: floor(value / 2^shift + 1/2). 1 <= shift <= 62;

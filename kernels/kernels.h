@@ -75,26 +75,30 @@ struct ScoreParams {
   std::int32_t zero_point = 0;
 };
 
-/// Codes of the log2 softmax: 0..15 stand for 2^-code; kZeroCode for 0.
+/// Codes of the log2 softmaxes: 0..15 stand for 2^-code; kZeroCode for 0.
 inline constexpr std::uint8_t kZeroCode = 16;
 
-/// Log2 softmax of rows of u8 scores that share one scale, with d = row maximum - score. A code c
-/// weighs w(c) = 2^(unit_bits - c), and 0 from `zero_code` on or where that is no integer.
+/// Softmax of rows of u8 scores that share one scale, with d = row maximum - score. A code c weighs
+/// w(c) = 2^(unit_bits - c), and 0 from `zero_code` on or where that is no integer. For kUniform,
+/// w(c) = c = min(255, (e(d) * floor(probability_factor / sum of the row's e) + 2^31) >> 32), with
+/// e = exponentials; then e falls, and neither e(0) nor probability_factor / e(0) passes 2^31 - 1.
 struct SoftmaxParams {
   SoftmaxForm form = SoftmaxForm::kLogInt;
-  /// [256], kLogInt: exp(-d * scale) in fixed point; [0] > 0. See attention.cpp for the bounds.
+  /// [256], kLogInt, kUniform: exp(-d * scale) in fixed point; [0] > 0. See attention.cpp for the
+  /// bounds.
   const std::uint64_t* exponentials = nullptr;
-  const std::uint8_t* codes = nullptr;  ///< [256], kRowRelative: code of d, [0] == 0
-  std::uint8_t zero_code = kZeroCode;   ///< 16, or 15 for a strictly 4-bit map
-  int unit_bits = 15;                   ///< kLogInt: 15. kRowRelative: tokens * 2^it * 255 < 2^31
+  const std::uint8_t* codes = nullptr;   ///< [256], kRowRelative: code of d, [0] == 0
+  std::uint8_t zero_code = kZeroCode;    ///< 16, or 15 for a strictly 4-bit map
+  int unit_bits = 15;                    ///< kLogInt: 15. kRowRelative: tokens * 2^it * 255 < 2^31
+  std::uint64_t probability_factor = 0;  ///< kUniform: 2^32 / what a code is worth
 };
 
 /// P v: dst[i][d] = clamp(((sum_j (v[j][d] - zero_src) * w(codes[i][j])) * m + 2^(shift-1) >>
-/// shift) + zero_point), m = multiplier for kLogInt. For kRowRelative, with W the sum of the row's
-/// weights, m = (multiplier * floor(2^(unit_bits + 30) / W)) >> 30.
+/// shift) + zero_point), m = multiplier. For kRowRelative, with W the sum of the row's weights, m =
+/// (multiplier * floor(2^(unit_bits + 30) / W)) >> 30.
 struct AttendParams {
   std::int32_t zero_src = 0;    ///< 0..255, of v
-  std::int32_t multiplier = 0;  ///< kRowRelative: >= 0
+  std::int32_t multiplier = 0;  ///< kRowRelative, kUniform: >= 0
   int shift = 1;                ///< 1..62
   std::int32_t zero_point = 0;
 };
@@ -193,7 +197,7 @@ struct KernelTable {
                     const std::uint8_t* k, const std::uint8_t* v, std::byte* scratch,
                     std::uint8_t* dst) noexcept;
   /// The same with P v as literal shifts and additions instead of products with shifted ones: a
-  /// candidate that the bench compares.
+  /// candidate that the bench compares. Not for kUniform, whose weights are no powers of two.
   void (*attention_bitshift)(const AttentionParams& params, const std::uint8_t* q, std::size_t rows,
                              const std::uint8_t* k, const std::uint8_t* v, std::byte* scratch,
                              std::uint8_t* dst) noexcept;

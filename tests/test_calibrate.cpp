@@ -247,7 +247,7 @@ TEST_CASE("the paper's recipe gives every quantizer a grid, and lowers") {
     for (const ObserverKind kind : kKinds) {
       double share = 0;
       const Calibration calibration = calibrate_as_paper(
-          network, tiny_images(16, 11, 4), kind,
+          network, tiny_images(16, 11, 4), kind, SoftmaxForm::kLogInt,
           [&](double now) {
             CHECK(now > share);
             share = now;

@@ -284,7 +284,7 @@ const std::vector<Mutation> kAttention = {
        make_row_relative(g);
        reshape(op<AttentionOp>(g).exponentials, {256});
      },
-     "exponentials belong to"},
+     "exponentials do not belong to"},
     {"row-relative with 16 codes",
      [](Graph& g) {
        make_row_relative(g);
@@ -312,6 +312,53 @@ const std::vector<Mutation> kAttention = {
     {"log-int with codes", [](Graph& g) { reshape(op<AttentionOp>(g).codes, {256}); },
      "codes belong to"},
     {"log-int, unit", [](Graph& g) { op<AttentionOp>(g).unit_bits = 14; }, "unit_bits is 14"},
+    {"uniform without a factor", [](Graph& g) { op<AttentionOp>(g).form = SoftmaxForm::kUniform; },
+     "probability_factor has shape [], expected [1]"},
+    {"uniform without exponentials",
+     [](Graph& g) {
+       make_uniform(g);
+       op<AttentionOp>(g).exponentials = {};
+     },
+     "exponentials has shape [], expected [256]"},
+    {"uniform with codes",
+     [](Graph& g) {
+       make_uniform(g);
+       reshape(op<AttentionOp>(g).codes, {256});
+     },
+     "codes belong to"},
+    {"uniform, zero code",
+     [](Graph& g) {
+       make_uniform(g);
+       op<AttentionOp>(g).zero_code = 15;
+     },
+     "zero_code is 15"},
+    {"uniform, unit",
+     [](Graph& g) {
+       make_uniform(g);
+       op<AttentionOp>(g).unit_bits = 14;
+     },
+     "unit_bits is 14"},
+    {"uniform, negative factor",
+     [](Graph& g) {
+       make_uniform(g);
+       op<AttentionOp>(g).attend_multiplier = -1;
+     },
+     "attend_multiplier is -1"},
+    {"uniform, exponentials of 0",
+     [](Graph& g) {
+       make_uniform(g);
+       set(op<AttentionOp>(g).exponentials, 0, std::uint64_t{0});
+     },
+     "exponentials[0] must be in"},
+    {"uniform, rising exponentials",
+     [](Graph& g) {
+       make_uniform(g);
+       set(op<AttentionOp>(g).exponentials, 255, std::uint64_t{1});
+     },
+     "must fall"},
+    {"log-int with a probability factor",
+     [](Graph& g) { reshape(op<AttentionOp>(g).probability_factor, {1}); },
+     "a probability_factor belongs to"},
     {"zero code 14", [](Graph& g) { op<AttentionOp>(g).zero_code = 14; }, "zero_code is 14"},
     {"zero code 17", [](Graph& g) { op<AttentionOp>(g).zero_code = 17; }, "zero_code is 17"},
     {"score scale NaN", [](Graph& g) { op<AttentionOp>(g).score_scale = kNaN; }, "score_scale"},

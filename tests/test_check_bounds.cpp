@@ -132,7 +132,7 @@ TEST_CASE("an s16 stream begins with a sum and is read by LayerNorm") {
 }
 
 TEST_CASE("an s16 stream begins with an embedding of one scale") {
-  Graph sound = with_direct_sums(lower_vit(tiny_vit(), {}), DType::kS16);
+  Graph sound = with_direct_sums(lowered(tiny_vit()), DType::kS16);
   CHECK_NOTHROW(check(sound));
   const ValueId patches = op<EmbedOp>(sound).src;
   const auto refused = [&](const char* piece, const std::function<void(Graph&, EmbedOp&)>& spoil) {
@@ -160,7 +160,7 @@ TEST_CASE("an s16 stream begins with an embedding of one scale") {
 }
 
 TEST_CASE("GELU's shift and exponents share 30 bits; weights read any exponents") {
-  Graph g = lower_vit(tiny_vit(), {});
+  Graph g = lowered(tiny_vit());
   value(g, "blocks.0.mlp.qact1").grid.exponents = std::vector<std::uint8_t>(16, 0);
   value(g, "blocks.0.mlp.qact1").grid.exponents[9] = 7;
   op<GeluOp>(g).shift = 23;
@@ -170,13 +170,31 @@ TEST_CASE("GELU's shift and exponents share 30 bits; weights read any exponents"
 }
 
 TEST_CASE("rows side by side are one row of all their channels") {
-  Graph g = with_two_tokens(lower_vit(tiny_vit(), {}), 0, 1, 1);
+  Graph g = with_two_tokens(lowered(tiny_vit()), 0, 1, 1);
   CHECK_NOTHROW(check(g));
   std::get<SelectRowsOp>(g.ops.end()[-2].params).first = 1;
   check_error([&] { check(g); }, ErrorCode::kFormat, "the rows reach beyond the operand");
-  g = with_two_tokens(lower_vit(tiny_vit(), {}), 0, 1, 1);
+  g = with_two_tokens(lowered(tiny_vit()), 0, 1, 1);
   value(g, "token_pair").shape = {1, 17};
   check_error([&] { check(g); }, ErrorCode::kFormat, "[count, channels] or [1, count * channels]");
+}
+
+/// One attention over height * width tokens.
+Graph graph_with_tokens(std::size_t height, std::size_t width) {
+  const std::size_t tokens = height * width;
+  Graph graph = wide_graph(3, [](Graph& h, ValueId wide) { return add_attention(h, wide); });
+  for (const char* name : {"codes", "wide", "attended", "logits"}) {
+    value(graph, name).shape[0] = name == std::string("logits") ? 1 : tokens;
+  }
+  value(graph, "image").shape = {height, width, 3};
+  graph.preprocessing.height = static_cast<int>(height);
+  graph.preprocessing.width = static_cast<int>(width);
+  SelectRowsOp select;
+  select.src = 3, select.dst = graph.values.size();
+  graph.values.push_back({"row", DType::kU8, {1, 1}, {}});
+  std::get<LinearOp>(graph.ops.back().params).src = select.dst;
+  graph.ops.insert(graph.ops.end() - 1, {"select", select});
+  return graph;
 }
 
 TEST_CASE("the row-relative softmax bounds the sum of its values") {
@@ -184,17 +202,7 @@ TEST_CASE("the row-relative softmax bounds the sum of its values") {
   make_row_relative(g);
   CHECK_NOTHROW(check(g));
   const auto with_tokens = [](std::size_t tokens, int unit_bits) {
-    Graph graph = wide_graph(3, [](Graph& h, ValueId wide) { return add_attention(h, wide); });
-    for (const char* name : {"codes", "wide", "attended", "logits"}) {
-      value(graph, name).shape[0] = name == std::string("logits") ? 1 : tokens;
-    }
-    value(graph, "image").shape = {1, tokens, 3};
-    graph.preprocessing.width = static_cast<int>(tokens);
-    SelectRowsOp select;
-    select.src = 3, select.dst = graph.values.size();
-    graph.values.push_back({"row", DType::kU8, {1, 1}, {}});
-    std::get<LinearOp>(graph.ops.back().params).src = select.dst;
-    graph.ops.insert(graph.ops.end() - 1, {"select", select});
+    Graph graph = graph_with_tokens(1, tokens);
     make_row_relative(graph);
     op<AttentionOp>(graph).unit_bits = unit_bits;
     check(graph);
@@ -203,6 +211,31 @@ TEST_CASE("the row-relative softmax bounds the sum of its values") {
   check_error([&] { with_tokens(258, 15); }, ErrorCode::kFormat, "P v can overflow");
   CHECK_NOTHROW(with_tokens(1028, 13));
   check_error([&] { with_tokens(1029, 13); }, ErrorCode::kFormat, "P v can overflow");
+}
+
+TEST_CASE("the uniform softmax bounds its factors and the sum of its values") {
+  Graph g = lowered(tiny_vit());
+  make_uniform(g);
+  auto& attention = op<AttentionOp>(g);
+  const std::uint64_t limit = std::uint64_t{1} << 31;
+  for (const std::uint64_t top : {std::uint64_t{1} << 20, limit - 1}) {
+    set(attention.exponentials, 0, top);
+    set(attention.probability_factor, 0, limit * top - 1);
+    CHECK_NOTHROW(check(g));
+    set(attention.probability_factor, 0, limit * top);
+    check_error([&] { check(g); }, ErrorCode::kFormat, "too large for the exponentials");
+  }
+  set(attention.exponentials, 0, limit);
+  set(attention.probability_factor, 0, limit);
+  check_error([&] { check(g); }, ErrorCode::kFormat, "must be in 1..2147483647");
+
+  const auto with_tokens = [](std::size_t height, std::size_t width) {
+    Graph graph = graph_with_tokens(height, width);
+    make_uniform(graph);
+    check(graph);
+  };
+  CHECK_NOTHROW(with_tokens(25, 1321));  // 33025 * 255 * 255 < 2^31
+  check_error([&] { with_tokens(98, 337); }, ErrorCode::kFormat, "P v can overflow");
 }
 
 TEST_CASE("only a linear layer makes logits") {

@@ -162,9 +162,9 @@ class GoldenOps {
           tokens, q + dim, tokens, head_dim, 3 * dim, map.data());
       agreements_["scores"].add(map, part(scores));
       const kernels::SoftmaxParams softmax = {.exponentials = attention.exponentials.data()};
-      kernels::scalar::softmax_log2(softmax, part(scores).data(), tokens, tokens, map.data());
+      kernels::scalar::softmax_codes(softmax, part(scores).data(), tokens, tokens, map.data());
       agreements_["softmax"].add(map, part(codes));
-      kernels::scalar::attend_log2(
+      kernels::scalar::attend_codes(
           softmax, {zero, attention.attend_multiplier, attention.attend_shift, dst.grid.zero_point},
           part(codes).data(), tokens, q + 2 * dim, tokens, head_dim, 3 * dim,
           result.data() + h * head_dim, dim);

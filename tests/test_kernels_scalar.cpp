@@ -129,7 +129,8 @@ TEST_CASE("scalar softmax is the log2 of the rounded quotient") {
     const auto cols = static_cast<std::size_t>(pick(rng, 1, 300));
     const auto scores = make_values<std::uint8_t>(rng, cols, Fill::kRandom, pick(rng, 0, 255), 255);
     std::vector<std::uint8_t> codes(cols);
-    kernels::scalar::softmax_log2({.exponentials = e.data()}, scores.data(), 1, cols, codes.data());
+    kernels::scalar::softmax_codes({.exponentials = e.data()}, scores.data(), 1, cols,
+                                   codes.data());
     const std::uint8_t maximum = *std::max_element(scores.begin(), scores.end());
     std::uint64_t sum = 0;
     for (const std::uint8_t s : scores) sum += e[maximum - s];
@@ -166,8 +167,8 @@ TEST_CASE("scalar P v is the sum of real weights") {
         static_cast<std::int32_t>(pick(rng, INT32_MIN, INT32_MAX)), shift,
         static_cast<std::int32_t>(pick(rng, 0, 255))};
     std::vector<std::uint8_t> dst(head_dim);
-    kernels::scalar::attend_log2(softmax, params, codes.data(), 1, v.data(), tokens, head_dim,
-                                 head_dim, dst.data(), head_dim);
+    kernels::scalar::attend_codes(softmax, params, codes.data(), 1, v.data(), tokens, head_dim,
+                                  head_dim, dst.data(), head_dim);
     for (std::size_t d = 0; d < head_dim; ++d) {
       const double sum = real_attend(softmax, codes, v.data() + d, head_dim, params.zero_src);
       const auto units = static_cast<std::int64_t>(std::ldexp(sum, 15));
@@ -195,7 +196,7 @@ TEST_CASE("row-relative attention divides by the sum of the weights") {
     const auto scores =
         make_values<std::uint8_t>(rng, tokens, Fill::kRandom, pick(rng, 0, 255), 255);
     std::vector<std::uint8_t> codes(tokens);
-    kernels::scalar::softmax_log2(softmax, scores.data(), 1, tokens, codes.data());
+    kernels::scalar::softmax_codes(softmax, scores.data(), 1, tokens, codes.data());
     const std::uint8_t maximum = *std::max_element(scores.begin(), scores.end());
     double weights = 0;
     for (std::size_t j = 0; j < tokens; ++j) {
@@ -211,12 +212,56 @@ TEST_CASE("row-relative attention divides by the sum of the weights") {
         static_cast<std::int32_t>(std::lround(std::ldexp(ratio, 28))), 28 + 15,
         static_cast<std::int32_t>(pick(rng, 0, 255))};
     std::uint8_t dst = 0;
-    kernels::scalar::attend_log2(softmax, params, codes.data(), 1, v.data(), tokens, 1, 1, &dst, 1);
+    kernels::scalar::attend_codes(softmax, params, codes.data(), 1, v.data(), tokens, 1, 1, &dst,
+                                  1);
     const double exact = real_attend(softmax, codes, v.data(), 1, params.zero_src) / weights *
                              std::ldexp(params.multiplier, -28) +
                          params.zero_point;
     REQUIRE(double(dst) >= std::clamp(std::floor(exact + 0.5 - 0x1p-8), 0.0, 255.0));
     REQUIRE(double(dst) <= std::clamp(std::floor(exact + 0.5 + 0x1p-8), 0.0, 255.0));
+  }
+}
+
+// With e in 20 bits and the row's factor cut: within 2^-10 of a code, and 2^-20 of its size.
+TEST_CASE("uniform attention weighs values by probabilities in equal steps") {
+  INFO("INTAGLIO_TEST_SEED=" << test_seed());
+  Rng rng(test_seed());
+  for (int i = 0; i < 300; ++i) {
+    const auto tokens = static_cast<std::size_t>(pick(rng, 1, 800));
+    const double scale = std::exp2(static_cast<double>(pick(rng, -80, 0)) / 10);
+    const double steps = 255 * std::exp2(static_cast<double>(pick(rng, -10, 60)) / 10);
+    std::vector<std::uint64_t> e(256);
+    for (std::size_t d = 0; d < 256; ++d) {
+      e[d] = static_cast<std::uint64_t>(std::llround(0x1p20 * std::exp(-scale * double(d))));
+    }
+    const kernels::SoftmaxParams softmax = {
+        .form = kernels::SoftmaxForm::kUniform,
+        .exponentials = e.data(),
+        .probability_factor = static_cast<std::uint64_t>(steps * 0x1p32)};
+    const auto scores =
+        make_values<std::uint8_t>(rng, tokens, Fill::kRandom, pick(rng, 0, 255), 255);
+    std::vector<std::uint8_t> codes(tokens);
+    kernels::scalar::softmax_codes(softmax, scores.data(), 1, tokens, codes.data());
+    const std::uint8_t maximum = *std::max_element(scores.begin(), scores.end());
+    double sum = 0;
+    for (const std::uint8_t s : scores) sum += std::exp(-scale * (maximum - s));
+    for (std::size_t j = 0; j < tokens; ++j) {
+      const double code = std::exp(-scale * (maximum - scores[j])) / sum * steps;
+      const double error = 0x1p-10 + 0x1p-19 * steps / sum;
+      REQUIRE(double(codes[j]) >= std::min(std::floor(code + 0.5 - error), 255.0));
+      REQUIRE(double(codes[j]) <= std::min(std::floor(code + 0.5 + error), 255.0));
+    }
+    const auto v = make_values<std::uint8_t>(rng, tokens, Fill::kRandom);
+    const kernels::AttendParams params = {static_cast<std::int32_t>(pick(rng, 0, 255)),
+                                          static_cast<std::int32_t>(pick(rng, 0, INT32_MAX)),
+                                          static_cast<int>(pick(rng, 30, 45)), 100};
+    std::uint8_t dst = 0;
+    kernels::scalar::attend_codes(softmax, params, codes.data(), 1, v.data(), tokens, 1, 1, &dst,
+                                  1);
+    std::int64_t acc = 0;
+    for (std::size_t j = 0; j < tokens; ++j) acc += codes[j] * (v[j] - params.zero_src);
+    const std::int64_t code = rounded_quotient(Int128{acc} * params.multiplier, params.shift);
+    REQUIRE(std::int64_t{dst} == clamped(code + 100, 0, 255));
   }
 }
 

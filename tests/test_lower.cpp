@@ -228,6 +228,29 @@ TEST_CASE("exponentials use 63 bits and never more") {
   }
 }
 
+TEST_CASE("uniform attention: exact exponentials, a factor of its own, values in steps") {
+  const double scale = 0.04, steps = 300, qkv = 0.02, result = 0.015;
+  const AttentionOp op = lower_attention({qkv, 120, {}}, {scale, 100, {}}, {result, 130, {}}, 3, 64,
+                                         197, SoftmaxForm::kUniform, 16, 1 / steps);
+  CHECK(op.form == SoftmaxForm::kUniform);
+  CHECK(op.codes.size() == 0);
+  REQUIRE(op.exponentials.size() == 256);
+  for (std::size_t d = 0; d < 256; ++d) {
+    CHECK(std::abs(double(op.exponentials[d]) - 0x1p20 * std::exp(-scale * double(d))) <= 0.5);
+  }
+  REQUIRE(op.probability_factor.size() == 1);
+  CHECK(std::abs(double(op.probability_factor[0]) - 0x1p32 * steps) < 1);
+  CHECK(std::ldexp(op.attend_multiplier, -op.attend_shift) == Approx(qkv / result / steps));
+  for (const double real : {0.0, -1.0, 0x1p-19, kNaN}) {
+    check_error(
+        [&] {
+          lower_attention({qkv, 120, {}}, {scale, 100, {}}, {result, 130, {}}, 3, 64, 197,
+                          SoftmaxForm::kUniform, 16, real);
+        },
+        ErrorCode::kUnsupported, "beyond what attention probabilities may have");
+  }
+}
+
 TEST_CASE("GELU is within a code of the exact one for every input") {
   double worst = 0;
   for (const float step : {0.002F, 0.005F, 0.01F, 0.02F, 0.0333F, 0.05F, 0.1F, 0.3F, 1.0F}) {

@@ -12,6 +12,7 @@
 
 #include "graph/model_file.h"
 #include "graph/print.h"
+#include "tests/support/edit_graph.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/tiny_vit.h"
 
@@ -243,6 +244,20 @@ TEST_CASE("a model file gives back the graph, and the same bytes again") {
   for (std::size_t i = 0; i < graph.values.size(); ++i) {
     CHECK(read.values[i].grid.scale == graph.values[i].grid.scale);  // to the last bit
     CHECK(read.values[i].grid.exponents == graph.values[i].grid.exponents);
+  }
+}
+
+TEST_CASE("every form of the softmax comes back from a file") {
+  for (const auto change : {+[](Graph&) {}, &make_row_relative, &make_uniform}) {
+    Graph graph = tiny_graph();
+    change(graph);
+    const Bytes bytes = serialize_model(graph);
+    Graph read = parse_model(bytes, "model");
+    CHECK(serialize_model(read) == bytes);
+    CHECK(print_json(read) == print_json(graph));
+    CHECK(op<AttentionOp>(read).form == op<AttentionOp>(graph).form);
+    CHECK(op<AttentionOp>(read).probability_factor.size() ==
+          op<AttentionOp>(graph).probability_factor.size());
   }
 }
 

@@ -89,14 +89,15 @@ TEST_CASE("logits do not depend on instruction set, threads or batch") {
   }
 }
 
-TEST_CASE("the forms beyond the paper's name the same characters") {
+TEST_CASE("other forms than the default name the same characters") {
   std::ifstream csv(std::filesystem::path(INTAGLIO_GLYPHS) / "samples/labels.csv");
   std::vector<std::string> labels;
   std::string line;
   std::getline(csv, line);
   while (std::getline(csv, line)) labels.push_back(line.substr(line.rfind(',') + 1));
-  for (const DType stream : {DType::kU8, DType::kS16}) {
-    const Model model = parse(embedded_model_beyond(stream).bytes);
+  for (const TestModel& form : {embedded_model_beyond(DType::kU8),
+                                embedded_model_beyond(DType::kS16), embedded_model_uniform()}) {
+    const Model model = parse(form.bytes);
     const std::vector<Image> images = sample_images(model);
     REQUIRE(images.size() == labels.size());
     Session session(model);
@@ -104,7 +105,7 @@ TEST_CASE("the forms beyond the paper's name the same characters") {
     for (std::size_t i = 0; i < images.size(); ++i) {
       right += std::to_string(top_k(session.run(images[i]), 1)[0].index) == labels[i];
     }
-    INFO(dtype_name(stream) << ": " << right << " of " << images.size());
+    INFO(form.name << ": " << right << " of " << images.size());
     CHECK(right * 100 >= images.size() * 98);
   }
 }

@@ -1,4 +1,4 @@
-// One head of attention in each model, with both forms of the softmax and both forms of P v: q, k
+// One head of attention in each model, with every form of the softmax and both forms of P v: q, k
 // and v are columns of the qkv matrix, the result is columns of the heads' matrix.
 #include "bench/kernels/entries.h"
 #include "bench/kernels/lowered.h"
@@ -29,8 +29,8 @@ struct Head {
               // Products are about 74 * 74, 64 of them sum to 2^15.4; onto 40 codes.
               .scores = {128, kMultiplier, 29 + 10, 128},
               .softmax = softmax.params(),
-              // The mean of some 70 values is about 9; onto 40 codes.
-              .attend = {128, kMultiplier, 29 + 15 - 2, 128},
+              // The mean of some 70 values is about 9; onto 40 codes. Weights sum to 2^15, or 2^9.
+              .attend = {128, kMultiplier, 29 + (form == SoftmaxForm::kUniform ? 9 : 15) - 2, 128},
               .prepared = prepared.data()};
     table.softmax_prepare(params.softmax, prepared.data());
     scratch = Operand<std::byte>(table.attention_scratch_bytes(params));
@@ -48,17 +48,23 @@ Prepared prepare_head(SoftmaxForm form, std::size_t dim, const kernels::KernelTa
           [head] { return head->dst.bytes(); }};
 }
 
+const char* name_of(SoftmaxForm form) {
+  return form == SoftmaxForm::kLogInt        ? " log_int"
+         : form == SoftmaxForm::kRowRelative ? " row_relative"
+                                             : " uniform";
+}
+
 }  // namespace
 
 std::vector<Work> attention_works() {
   std::vector<Work> works;
   for (const auto& [model, width] : kModels) {
-    for (const SoftmaxForm form : {SoftmaxForm::kLogInt, SoftmaxForm::kRowRelative}) {
+    for (const SoftmaxForm form :
+         {SoftmaxForm::kLogInt, SoftmaxForm::kRowRelative, SoftmaxForm::kUniform}) {
       for (const bool bitshift : {false, true}) {
+        if (bitshift && form == SoftmaxForm::kUniform) continue;
         works.push_back({bitshift ? "attention_bitshift" : "attention",
-                         std::string(model) + " head 197x197x64" +
-                             (form == SoftmaxForm::kLogInt ? " log_int" : " row_relative"),
-                         kHeadMacs, 0,
+                         std::string(model) + " head 197x197x64" + name_of(form), kHeadMacs, 0,
                          [form, dim = width, bitshift](const kernels::KernelTable& table) {
                            return prepare_head(form, dim, table, bitshift);
                          }});

@@ -12,6 +12,7 @@ namespace {
 
 constexpr float kScoreScale = 0.025F;
 constexpr int kUnitBits = 15;  // 197 * 2^15 * 255 < 2^31
+constexpr std::uint64_t kStepsOfOne = 510;
 
 constexpr float kLayerScale = 0.0235F;
 constexpr std::int32_t kLayerZero = 125;
@@ -52,7 +53,10 @@ kernels::ResidualParams Residual::params() const {
 }
 
 Softmax::Softmax(kernels::SoftmaxForm form, std::size_t tokens)
-    : form_(form), exponentials_(exponential_table(kScoreScale, tokens)) {
+    : form_(form),
+      exponentials_(form == kernels::SoftmaxForm::kUniform
+                        ? uniform_exponentials(kScoreScale)
+                        : exponential_table(kScoreScale, tokens)) {
   for (int d = 0; d < 256; ++d) {
     const double code = std::round(d * double{kScoreScale} * std::numbers::log2e);
     codes_.push_back(static_cast<std::uint8_t>(std::min(code, 255.0)));
@@ -64,7 +68,8 @@ kernels::SoftmaxParams Softmax::params() const {
           .exponentials = exponentials_.data(),
           .codes = codes_.data(),
           .zero_code = kernels::kZeroCode,
-          .unit_bits = kUnitBits};
+          .unit_bits = kUnitBits,
+          .probability_factor = kStepsOfOne << 32};
 }
 
 }  // namespace intaglio::bench

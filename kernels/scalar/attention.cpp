@@ -1,4 +1,4 @@
-// Attention of one head: scores, Log-Int-Softmax, P v.
+// Attention of one head: scores, softmax, P v.
 //
 // Scores: sum_d (q - z)(k - z), |.| <= 255 * 255 * 256 < 2^24; the factor head_dim^-0.5 is part of
 // the multiplier.
@@ -18,9 +18,15 @@
 // reciprocal floor(2^(unit_bits + 30) / W) is at most 2^30 and the row's multiplier at most the
 // given one.
 //
+// Uniform codes: p = e / S in steps of s_p, rounded half up. With K = probability_factor = 2^32 /
+// s_p, the row's factor is R = floor(K / S) and the code (e R + 2^31) >> 32, at most 255. S >=
+// e(0), so R <= K / e(0) < 2^31, and e(d) <= e(0) < 2^31: the product stays below 2^62. Cutting R
+// costs less than e(0) / 2^32 codes.
+//
 // P v with BitShift: sum_j (v_j - z) << (15 - c_j). From the thresholds, 2^-c < 1.5 e / S, so the
 // weights of a row sum to less than 1.5 * 2^15 and |sum| < 255 * 1.5 * 2^15 < 2^24 for any number
-// of tokens. Row-relative: |sum| <= 255 * tokens * 2^unit_bits < 2^31, which graph/check proves.
+// of tokens. Row-relative: |sum| <= 255 * tokens * 2^unit_bits < 2^31, uniform: |sum| <= 255 * 255
+// * tokens < 2^31; graph/check proves both.
 #include "kernels/fixed_point.h"
 #include "kernels/scalar/scalar.h"
 
@@ -37,6 +43,12 @@ std::uint8_t log2_code(std::uint64_t sum, std::uint64_t e) noexcept {
   return static_cast<std::uint8_t>(code);
 }
 
+/// The code of an element with exponential e in a row whose factor is `factor`.
+std::uint8_t uniform_code(std::uint64_t factor, std::uint64_t e) noexcept {
+  const std::uint64_t code = (e * factor + (std::uint64_t{1} << 31)) >> 32;
+  return static_cast<std::uint8_t>(code < 255 ? code : 255);
+}
+
 std::uint8_t requantize_u8(std::int32_t acc, std::int32_t multiplier, int shift,
                            std::int32_t zero_point) noexcept {
   const std::int64_t scaled =
@@ -50,6 +62,7 @@ constexpr std::int32_t kPowers[16] = {1,       1 << 1,  1 << 2,  1 << 3, 1 << 4,
                                       1 << 12, 1 << 13, 1 << 14, 1 << 15};
 
 std::int32_t weight_of(const SoftmaxParams& params, std::uint8_t code) noexcept {
+  if (params.form == SoftmaxForm::kUniform) return code;
   return code < params.zero_code && code <= params.unit_bits ? kPowers[params.unit_bits - code] : 0;
 }
 
@@ -76,8 +89,8 @@ void attention_scores(const ScoreParams& params, const std::uint8_t* q, std::siz
   }
 }
 
-void softmax_log2(const SoftmaxParams& params, const std::uint8_t* src, std::size_t rows,
-                  std::size_t cols, std::uint8_t* dst) noexcept {
+void softmax_codes(const SoftmaxParams& params, const std::uint8_t* src, std::size_t rows,
+                   std::size_t cols, std::uint8_t* dst) noexcept {
   for (std::size_t i = 0; i < rows; ++i) {
     const std::uint8_t* scores = src + i * cols;
     std::uint8_t* codes = dst + i * cols;
@@ -89,16 +102,19 @@ void softmax_log2(const SoftmaxParams& params, const std::uint8_t* src, std::siz
     }
     std::uint64_t sum = 0;
     for (std::size_t j = 0; j < cols; ++j) sum += params.exponentials[maximum - scores[j]];
+    const bool uniform = params.form == SoftmaxForm::kUniform;
+    const std::uint64_t factor = uniform ? params.probability_factor / sum : 0;
     for (std::size_t j = 0; j < cols; ++j) {
-      codes[j] = log2_code(sum, params.exponentials[maximum - scores[j]]);
+      const std::uint64_t e = params.exponentials[maximum - scores[j]];
+      codes[j] = uniform ? uniform_code(factor, e) : log2_code(sum, e);
     }
   }
 }
 
-void attend_log2(const SoftmaxParams& softmax, const AttendParams& params,
-                 const std::uint8_t* codes, std::size_t rows, const std::uint8_t* v,
-                 std::size_t tokens, std::size_t head_dim, std::size_t v_stride, std::uint8_t* dst,
-                 std::size_t dst_stride) noexcept {
+void attend_codes(const SoftmaxParams& softmax, const AttendParams& params,
+                  const std::uint8_t* codes, std::size_t rows, const std::uint8_t* v,
+                  std::size_t tokens, std::size_t head_dim, std::size_t v_stride, std::uint8_t* dst,
+                  std::size_t dst_stride) noexcept {
   for (std::size_t i = 0; i < rows; ++i) {
     const std::uint8_t* row = codes + i * tokens;
     std::int32_t multiplier = params.multiplier;
@@ -130,9 +146,9 @@ void attention(const AttentionParams& params, const std::uint8_t* q, std::size_t
   for (std::size_t i = 0; i < rows; ++i) {
     attention_scores(params.scores, q + i * params.src_stride, 1, k, params.tokens, params.head_dim,
                      params.src_stride, map);
-    softmax_log2(params.softmax, map, 1, params.tokens, map);
-    attend_log2(params.softmax, params.attend, map, 1, v, params.tokens, params.head_dim,
-                params.src_stride, dst + i * params.dst_stride, params.dst_stride);
+    softmax_codes(params.softmax, map, 1, params.tokens, map);
+    attend_codes(params.softmax, params.attend, map, 1, v, params.tokens, params.head_dim,
+                 params.src_stride, dst + i * params.dst_stride, params.dst_stride);
   }
 }
 

@@ -22,12 +22,12 @@ std::uint8_t residual_code(const ResidualParams& params, std::size_t c, std::int
 void attention_scores(const ScoreParams& params, const std::uint8_t* q, std::size_t rows,
                       const std::uint8_t* k, std::size_t tokens, std::size_t head_dim,
                       std::size_t stride, std::uint8_t* dst) noexcept;
-void softmax_log2(const SoftmaxParams& params, const std::uint8_t* src, std::size_t rows,
-                  std::size_t cols, std::uint8_t* dst) noexcept;
-void attend_log2(const SoftmaxParams& softmax, const AttendParams& params,
-                 const std::uint8_t* codes, std::size_t rows, const std::uint8_t* v,
-                 std::size_t tokens, std::size_t head_dim, std::size_t v_stride, std::uint8_t* dst,
-                 std::size_t dst_stride) noexcept;
+void softmax_codes(const SoftmaxParams& params, const std::uint8_t* src, std::size_t rows,
+                   std::size_t cols, std::uint8_t* dst) noexcept;
+void attend_codes(const SoftmaxParams& softmax, const AttendParams& params,
+                  const std::uint8_t* codes, std::size_t rows, const std::uint8_t* v,
+                  std::size_t tokens, std::size_t head_dim, std::size_t v_stride, std::uint8_t* dst,
+                  std::size_t dst_stride) noexcept;
 
 void softmax_prepare(const SoftmaxParams& params, std::byte* prepared) noexcept;
 std::size_t attention_scratch_bytes(const AttentionParams& params) noexcept;

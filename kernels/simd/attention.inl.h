@@ -11,9 +11,11 @@
 // values s8, v - 128:
 //   sum (v - z) w = 2^8 sum (v - 128) w_high + sum (v - 128) w_low + (128 - z) sum w
 // The upper plane is multiplied first and shifted in the registers; the lower one goes on there.
-// Sums may wrap modulo 2^32 in between, the total does not.
+// Sums may wrap modulo 2^32 in between, the total does not. A uniform softmax has the lower plane
+// alone.
 //
-// P v, other levels. s16 holds -w and z - v: sum (v - z) w = sum (-w)(z - v), tokens in pairs.
+// P v, other levels. s16 holds -w and z - v: sum (v - z) w = sum (-w)(z - v), tokens in pairs. A
+// uniform softmax has +w, negated sums and a negated factor.
 //
 // P v by literal shifts: (v - z) << (unit - code), added. Kept as a candidate for the bench.
 #pragma once
@@ -183,6 +185,7 @@ struct TileRows {
   const std::byte* src[kTileRows];
   std::uint8_t* dst[kTileRows];
   std::int32_t term[kTileRows];  ///< added to every sum of the row
+  std::size_t first_plane = 0;   ///< of the weights
 };
 
 /// Any shift and zero point; sums [kTileRows, kVectors * V::kLanes].
@@ -296,7 +299,8 @@ template <class V, std::size_t kVectors>
     unroll<kVectors>([&](auto v) INTAGLIO_INLINE { acc[r][v] = V::zero(); });
   });
   if constexpr (V::kBytes) {
-    for (std::size_t plane = 0; plane < 2; ++plane) {  // one loop: gcc spills the sums of two
+    // One loop: gcc spills the sums of two.
+    for (std::size_t plane = rows.first_plane; plane < 2; ++plane) {
       unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
         const I term = V::set1_32(plane == 0 ? 0 : rows.term[r]);
         unroll<kVectors>(
@@ -338,7 +342,8 @@ class AttentionTile {
     const std::size_t padding = l_.vectors * kVectorBytes<V> - params.tokens;
     last_mask_ = V::first_bytes(kVectorBytes<V> - padding);
     for (std::int32_t& m : score_rescale_.multiplier) m = params.scores.multiplier;
-    for (std::int32_t& m : attend_rescale_.multiplier) m = params.attend.multiplier;
+    const std::int32_t sign = !V::kBytes && uniform() ? -1 : 1;
+    for (std::int32_t& m : attend_rescale_.multiplier) m = sign * params.attend.multiplier;
   }
 
   void pack(const std::uint8_t* k, const std::uint8_t* v) noexcept {
@@ -370,11 +375,17 @@ class AttentionTile {
     for (std::size_t r = 0; r < kTileRows; ++r) {
       V::store(codes(r) + last, V::and_bits(V::load(codes(r) + last), last_mask_));
     }
-    make_codes<V>(p_.softmax, table_, {codes(0), l_.row_bytes, p_.tokens, l_.vectors}, rows);
+    const ScoreRows scores = {codes(0), l_.row_bytes, p_.tokens, l_.vectors};
+    if (uniform()) {
+      make_uniform_codes<V>(p_.softmax, table_, scores, rows);
+    } else {
+      make_codes<V>(p_.softmax, table_, scores, rows);
+    }
   }
 
   void attend(std::size_t rows, std::uint8_t* dst) noexcept {
     TileRows tile;
+    tile.first_plane = uniform() ? 1 : 0;
     std::uint8_t nowhere[kMaxHeadDim];
     for (std::size_t r = 0; r < kTileRows; ++r) {
       std::byte* weights = scratch_ + l_.weights + 2 * (r < rows ? r : 0) * l_.row_bytes;
@@ -383,7 +394,9 @@ class AttentionTile {
       tile.term[r] = 0;
       if (r >= rows) continue;
       const std::int32_t sum =
-          make_weights<V>(table_, codes(r), l_.vectors, last_mask_, weights, l_.row_bytes);
+          uniform()
+              ? copy_weights<V>(codes(r), l_.vectors, last_mask_, weights, l_.row_bytes)
+              : make_weights<V>(table_, codes(r), l_.vectors, last_mask_, weights, l_.row_bytes);
       if constexpr (V::kBytes) tile.term[r] = (128 - p_.attend.zero_src) * sum;
       set_multiplier(r, sum);
     }
@@ -423,6 +436,7 @@ class AttentionTile {
   }
 
  private:
+  bool uniform() const noexcept { return p_.softmax.form == SoftmaxForm::kUniform; }
   std::uint8_t* codes(std::size_t row) const noexcept {
     return reinterpret_cast<std::uint8_t*>(scratch_ + l_.scores) + row * l_.row_bytes;
   }

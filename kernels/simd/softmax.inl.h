@@ -15,9 +15,13 @@
 // planes' bytes are added by a dot product with ones, three planes to a dword (4 * 4 * 255 * 2^16 <
 // 2^28), and widened.
 //
+// Uniform codes depend on d alone once the row's sum is known, and fall with d: a row costs one
+// sum, one division, a product for each d until the codes are 0, and a table of 256 codes to look
+// the row up in.
+//
 // Weights, 2^(unit - code), are looked up as bytes: their upper and their lower halves. Levels with
 // byte products keep them in two planes; others join them to -2^(unit - code) in s16, which reaches
-// -2^15 where +2^15 would not fit.
+// -2^15 where +2^15 would not fit. Uniform codes are their weights: one plane, or positive s16.
 #pragma once
 
 #include <cstddef>
@@ -45,6 +49,7 @@ struct SoftmaxTable {
   std::uint8_t planes[kPlanes][256];  ///< byte i of e(d)
   std::uint8_t map[256];              ///< of d: rank, or code of a row-relative softmax
   std::uint8_t map_reversed[256];     ///< of 255 - d
+  std::int32_t falling_words[256];    ///< e(d) of a uniform softmax
   std::uint8_t high[16], low[16];     ///< bytes of a code's weight
   std::size_t plane_groups;
   std::size_t crowd;  ///< different ones in the fullest bucket
@@ -63,7 +68,6 @@ inline std::size_t bucket_of(std::uint64_t x) noexcept {
 inline void sort_exponentials(const std::uint64_t* e, SoftmaxTable& t) noexcept {
   std::uint8_t order[256];
   for (std::size_t d = 0; d < 256; ++d) {
-    t.reversed[255 - d] = e[d];
     std::size_t i = d;
     for (; i > 0 && e[order[i - 1]] < e[d]; --i) order[i] = order[i - 1];
     order[i] = static_cast<std::uint8_t>(d);
@@ -90,9 +94,11 @@ inline void index_buckets(SoftmaxTable& t) noexcept {
   }
 }
 
-inline void split_planes(const std::uint64_t* e, SoftmaxTable& t) noexcept {
+/// Fills what rows are summed by.
+inline void prepare_sums(const std::uint64_t* e, SoftmaxTable& t) noexcept {
   std::uint64_t any = 0;
   for (std::size_t d = 0; d < 256; ++d) {
+    t.reversed[255 - d] = e[d];
     any |= e[d];
     for (std::size_t p = 0; p < kPlanes; ++p) {
       t.planes[p][d] = p < 8 ? static_cast<std::uint8_t>(e[d] >> (8 * p)) : std::uint8_t{0};
@@ -119,10 +125,16 @@ inline void weigh_codes(const SoftmaxParams& params, SoftmaxTable& t) noexcept {
 template <class V>
 void softmax_prepare(const SoftmaxParams& params, std::byte* prepared) noexcept {
   auto& t = *reinterpret_cast<SoftmaxTable*>(prepared);
+  if (params.form != SoftmaxForm::kRowRelative) prepare_sums(params.exponentials, t);
+  if (params.form == SoftmaxForm::kUniform) {
+    for (std::size_t d = 0; d < 256; ++d) {
+      t.falling_words[d] = static_cast<std::int32_t>(params.exponentials[d]);
+    }
+    return;
+  }
   if (params.form == SoftmaxForm::kLogInt) {
     sort_exponentials(params.exponentials, t);
     index_buckets(t);
-    split_planes(params.exponentials, t);
   } else {
     for (std::size_t d = 0; d < 256; ++d) t.map[d] = params.codes[d] < 15 ? params.codes[d] : 15;
   }
@@ -232,6 +244,17 @@ inline std::uint64_t sum_planes(const SoftmaxTable& t, const std::uint8_t* row, 
   return static_cast<std::uint64_t>(V::sum_s64(total)) - padding * t.reversed[255 - maximum];
 }
 
+/// Sum of a row's exponentials.
+template <class V>
+inline std::uint64_t row_sum(const SoftmaxTable& t, const ScoreRows& s, const std::uint8_t* row,
+                             std::uint8_t maximum) noexcept {
+  if constexpr (V::kByteTables) {
+    return sum_planes<V>(t, row, s.vectors, s.tokens, maximum);
+  } else {
+    return sum_of(t.reversed + (255 - maximum), row, s.tokens);
+  }
+}
+
 /// ranks -> codes: how many of the `count` <= 16 rising limits each byte reaches.
 template <class V>
 struct CodeSearch {
@@ -278,6 +301,65 @@ template <class V>
   }
 }
 
+/// Uniform codes of d = 0..255 in a row whose factor is `factor`. Returns where only zeros follow.
+template <class V>
+inline std::size_t uniform_map(const SoftmaxTable& t, std::uint64_t factor,
+                               std::uint8_t* map) noexcept {
+  const auto factors = V::set1_64(static_cast<std::int64_t>(factor));
+  const auto half = V::set1_64(std::int64_t{1} << 31);
+  const auto largest = V::set1_32(255);
+  std::size_t d = 0;
+  do {  // the codes fall: behind a 0 there are only more
+    const auto e = V::load(t.falling_words + d);
+    const auto even = V::add64(V::mul_even(e, factors), half);
+    const auto odd = V::add64(V::mul_even(V::odd(e), factors), half);
+    V::store_u8(map + d, V::min32(V::merge_high(even, odd), largest), V::kLanes);
+    d += V::kLanes;
+  } while (d < 256 && map[d - 1] != 0);
+  std::memset(map + d, 0, 256 - d);
+  return d;
+}
+
+/// map[distance], where all codes from `end` on are 0.
+template <class V>
+[[gnu::always_inline]] inline typename V::I uniform_codes(const std::uint8_t* map, std::size_t end,
+                                                          typename V::I distance) noexcept {
+  if constexpr (V::kByteTables) {
+    return V::lookup256(V::load_table256(map), distance);
+  } else {  // sixteen at a time; beyond them, on either side, 0x80 looks up 0
+    auto codes = V::zero();
+    for (std::size_t first = 0; first < end; first += 16) {
+      const auto place = V::sub8(distance, V::set1_8(static_cast<std::uint8_t>(first)));
+      const auto index = V::add8(V::min_u8(place, V::set1_8(16)), V::set1_8(0x70));
+      codes = V::add8(codes, V::lookup16(V::load_table16(map + first), index));
+    }
+    return codes;
+  }
+}
+
+/// Scores of `rows` rows become codes of a uniform softmax, in place.
+template <class V>
+inline void make_uniform_codes(const SoftmaxParams& params, const SoftmaxTable& t,
+                               const ScoreRows& s, std::size_t rows) noexcept {
+  std::uint8_t maximum[kTileRows];
+  std::size_t end[kTileRows];
+  alignas(64) std::uint8_t map[kTileRows][256];
+  for (std::size_t r = 0; r < rows; ++r) {
+    const std::uint8_t* row = s.scores + r * s.stride;
+    maximum[r] = row_maximum<V>(row, s.vectors);
+    const std::uint64_t factor = params.probability_factor / row_sum<V>(t, s, row, maximum[r]);
+    end[r] = uniform_map<V>(t, factor, map[r]);
+  }
+  for (std::size_t r = 0; r < rows; ++r) {
+    std::uint8_t* row = s.scores + r * s.stride;
+    for (std::size_t i = 0; i < s.vectors; ++i) {
+      std::uint8_t* at = row + i * kVectorBytes<V>;
+      const auto distance = V::sub8(V::set1_8(maximum[r]), V::load(at));
+      V::store(at, uniform_codes<V>(map[r], end[r], distance));
+    }
+  }
+}
+
 /// Scores of `rows` rows become codes, in place; 0..16.
 template <class V>
 inline void make_codes(const SoftmaxParams& params, const SoftmaxTable& t, const ScoreRows& s,
@@ -290,12 +372,7 @@ inline void make_codes(const SoftmaxParams& params, const SoftmaxTable& t, const
   for (std::size_t r = 0; r < rows; ++r) {
     const std::uint8_t* row = s.scores + r * s.stride;
     maximum[r] = row_maximum<V>(row, s.vectors);
-    if (!log_int) continue;
-    if constexpr (V::kByteTables) {
-      sum[r] = sum_planes<V>(t, row, s.vectors, s.tokens, maximum[r]);
-    } else {
-      sum[r] = sum_of(t.reversed + (255 - maximum[r]), row, s.tokens);
-    }
+    if (log_int) sum[r] = row_sum<V>(t, s, row, maximum[r]);
   }
   if (log_int) {
     const auto find = t.crowd <= 1   ? rank_limits<1>
@@ -355,6 +432,30 @@ inline std::int32_t make_weights(const SoftmaxTable& t, const std::uint8_t* code
   }
   if constexpr (V::kBytes) return V::sum_s32(V::add32(V::sll32(high_sums, 8), low_sums));
   return -V::sum_s32(low_sums);
+}
+
+/// Uniform codes as weights: u8 in the lower plane, or s16. Otherwise like make_weights().
+template <class V>
+inline std::int32_t copy_weights(const std::uint8_t* codes, std::size_t vectors,
+                                 typename V::I last_mask, std::byte* dst,
+                                 std::size_t plane) noexcept {
+  auto sums = V::zero();
+  for (std::size_t i = 0; i < vectors; ++i) {
+    auto bytes = V::load(codes + i * kVectorBytes<V>);
+    if (i + 1 == vectors) bytes = V::and_bits(bytes, last_mask);
+    if constexpr (V::kBytes) {
+      V::store(dst + plane + i * kVectorBytes<V>, bytes);
+      sums = V::dot_u8s8(sums, bytes, V::set1_8(1));
+    } else {
+      typename V::I words[2];
+      V::join_bytes(bytes, V::zero(), words);
+      V::store(dst + 2 * i * kVectorBytes<V>, words[0]);
+      V::store(dst + (2 * i + 1) * kVectorBytes<V>, words[1]);
+      sums = V::dot_s16(sums, words[0], V::set1_16(1));
+      sums = V::dot_s16(sums, words[1], V::set1_16(1));
+    }
+  }
+  return V::sum_s32(sums);
 }
 
 }  // namespace

@@ -51,4 +51,13 @@ inline void make_row_relative(Graph& g) {
   reshape(attention.codes, {256});
 }
 
+/// Turns the first attention into the uniform form.
+inline void make_uniform(Graph& g) {
+  auto& attention = op<AttentionOp>(g);
+  attention.form = SoftmaxForm::kUniform;
+  reshape(attention.exponentials, {256});
+  set(attention.exponentials, 0, std::uint64_t{1} << 20);
+  reshape(attention.probability_factor, {1});
+}
+
 }  // namespace intaglio::test

@@ -1,16 +1,13 @@
 #include "tests/support/forms.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "converters/lower.h"
 
 namespace intaglio::test {
 namespace {
-
-double channel_scale(const Grid& grid, std::size_t c) {
-  return grid.exponents.empty() ? grid.scale : std::ldexp(grid.scale, grid.exponents[c]);
-}
 
 template <typename T>
 Constant<T> constant(std::vector<T> elements) {
@@ -210,6 +207,24 @@ Graph with_row_relative_softmax(const Graph& graph) {
       codes[d] = static_cast<std::uint8_t>(std::min(code, 15.0));
     }
     attention->codes = constant(std::move(codes));
+  }
+  return g;
+}
+
+Graph with_uniform_softmax(const Graph& graph) {
+  Graph g = graph;
+  for (Op& op : g.ops) {
+    auto* attention = std::get_if<AttentionOp>(&op.params);
+    if (attention == nullptr) continue;
+    const double per_one =
+        std::ldexp(attention->attend_multiplier, attention->unit_bits - attention->attend_shift);
+    const FixedPoint fixed = to_fixed_point(std::array{per_one / 255});
+    attention->form = SoftmaxForm::kUniform;
+    attention->zero_code = 16;
+    attention->exponentials = constant(uniform_exponentials(attention->score_scale));
+    attention->probability_factor = constant(std::vector{std::uint64_t{255} << 32});
+    attention->attend_multiplier = fixed.multiplier[0];
+    attention->attend_shift = fixed.shift;
   }
   return g;
 }

@@ -22,4 +22,7 @@ Graph with_two_tokens(const Graph& graph, int row, int first, int second);
 /// Every attention gets codes relative to its rows' maxima.
 Graph with_row_relative_softmax(const Graph& graph);
 
+/// Every attention gets probabilities in steps of 1/255.
+Graph with_uniform_softmax(const Graph& graph);
+
 }  // namespace intaglio::test

@@ -1,6 +1,7 @@
-// Cases of the fused attention: both forms of the softmax, all sizes of heads and rows.
+// Cases of the fused attention: every form of the softmax, all sizes of heads and rows.
 #include <cmath>
 #include <cstring>
+#include <span>
 
 #include "tests/support/kernel_cases.h"
 #include "tests/support/kernel_operands.h"
@@ -60,6 +61,20 @@ std::vector<std::uint8_t> relative_codes(Rng& rng, std::size_t kind) {
   return codes;
 }
 
+/// `e` made fit for a uniform softmax: falling, below 2^31.
+void make_falling(std::vector<std::uint64_t>& e) {
+  for (std::uint64_t& x : e) x = std::min<std::uint64_t>(x, INT32_MAX);
+  std::sort(e.rbegin(), e.rend());
+}
+
+/// 2^32 / scale of codes: as models have it, with codes that clamp and that vanish, or the largest.
+std::uint64_t probability_factor(Rng& rng, std::uint64_t largest_exponential, std::size_t index) {
+  const std::uint64_t largest = largest_exponential * INT32_MAX + (largest_exponential - 1);
+  if (index % 7 == 0) return largest;
+  const double steps = std::exp2(static_cast<double>(pick(rng, 0, 150)) / 10.0);
+  return std::min(largest, static_cast<std::uint64_t>(steps * 0x1p32));
+}
+
 struct AttentionCase {
   std::size_t rows, tokens, head_dim, kind, gap;
   SoftmaxForm form;
@@ -84,7 +99,11 @@ CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) 
   Rng rng(c.seed);
   const std::size_t index = c.seed % 1000;
   const bool relative = c.form == SoftmaxForm::kRowRelative;
-  const auto e = c.layout.place(exponentials(rng, c.kind));
+  const bool uniform = c.form == SoftmaxForm::kUniform;
+  std::vector<std::uint64_t> table_of_e = exponentials(rng, c.kind);
+  if (uniform) make_falling(table_of_e);
+  const std::uint64_t steps = uniform ? probability_factor(rng, table_of_e[0], index) : 0;
+  const auto e = c.layout.place(table_of_e);
   const auto codes = c.layout.place(relative_codes(rng, c.kind));
   const std::size_t stride = c.head_dim + c.gap;
   const auto make = [&](std::size_t rows, Fill fill) {
@@ -97,7 +116,8 @@ CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) 
   while (relative && ((c.tokens * 255) << unit_bits) > INT32_MAX) --unit_bits;
   const double spread = 74.0 * 74.0 * std::sqrt(double(c.head_dim));
   const auto [score_multiplier, score_shift] = factor(rng, spread, index, false);
-  const auto [multiplier, shift] = factor(rng, std::exp2(unit_bits) * 40, index + 1, relative);
+  const auto [multiplier, shift] =
+      factor(rng, uniform ? 1e4 : std::exp2(unit_bits) * 40, index + 1, relative || uniform);
   kernels::AttentionParams params = {
       .tokens = c.tokens,
       .head_dim = c.head_dim,
@@ -109,7 +129,8 @@ CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) 
                   .exponentials = e.data(),
                   .codes = codes.data(),
                   .zero_code = static_cast<std::uint8_t>(relative || index % 4 == 0 ? 15 : 16),
-                  .unit_bits = unit_bits},
+                  .unit_bits = unit_bits,
+                  .probability_factor = steps},
       .attend = {kZeros[index / 2 % 6], multiplier, shift,
                  index % 13 == 0 ? -300 : kZeros[index / 7 % 6]}};
   GuardedBuffer<std::byte> prepared(kernels::kSoftmaxTableBytes);
@@ -128,10 +149,13 @@ CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) 
 }
 
 std::vector<KernelCase> make_cases(std::uint64_t seed, bool bitshift) {
+  using enum SoftmaxForm;
+  constexpr SoftmaxForm kForms[] = {kLogInt, kLogInt, kRowRelative, kUniform, kUniform};
+  const auto forms = std::span(kForms).first(bitshift ? 3 : 5);
   std::vector<KernelCase> cases;
   const auto add = [&](std::size_t rows, std::size_t tokens, std::size_t head_dim) {
     const std::size_t i = cases.size();
-    const auto form = i % 3 == 2 ? SoftmaxForm::kRowRelative : SoftmaxForm::kLogInt;
+    const auto form = forms[i % forms.size()];
     const AttentionCase c = {rows,
                              tokens,
                              head_dim,
@@ -155,10 +179,10 @@ std::vector<KernelCase> make_cases(std::uint64_t seed, bool bitshift) {
   }
   for (const std::size_t tokens : {196, 197, 198, 255, 256, 257, 511, 577, 785, 1025}) {
     for (const std::size_t rows : {1, 6, 13}) {
-      for (int form = 0; form < 3; ++form) add(rows, tokens, 32);
+      for (std::size_t form = 0; form < forms.size(); ++form) add(rows, tokens, 32);
     }
   }
-  for (std::size_t i = 0; i < 12; ++i) add(197, 197, 64);
+  for (std::size_t i = 0; i < 4 * forms.size(); ++i) add(197, 197, 64);
   return cases;
 }
 

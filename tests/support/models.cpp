@@ -53,6 +53,10 @@ TestModel embedded_model_beyond(DType stream) {
   return {"glyphs beyond, " + std::string(dtype_name(stream)), serialize_model(graph)};
 }
 
+TestModel embedded_model_uniform() {
+  return {"glyphs, uniform", serialize_model(with_uniform_softmax(embedded_graph()))};
+}
+
 TestModel embedded_model_of_token(int row) {
   Graph graph = embedded_graph();
   std::get<SelectRowsOp>(graph.ops.end()[-3].params).first = row;
@@ -69,6 +73,7 @@ std::vector<TestModel> small_models() {
   models.push_back(embedded_model());
   models.push_back(embedded_model_beyond(DType::kU8));
   models.push_back(embedded_model_beyond(DType::kS16));
+  models.push_back(embedded_model_uniform());
   models.push_back(
       {"glyphs, GELU's exponents", serialize_model(with_gelu_exponents(embedded_graph()))});
   models.push_back(embedded_model_with_two_tokens(0, 1, 1));

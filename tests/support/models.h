@@ -22,6 +22,8 @@ TestModel embedded_model();
 /// embedded_model() in the forms beyond the paper's: sums straight onto the stream (u8 or s16) and
 /// row-relative attention.
 TestModel embedded_model_beyond(DType stream);
+/// embedded_model() with uniform probabilities.
+TestModel embedded_model_uniform();
 /// embedded_model() that classifies another row of the last block.
 TestModel embedded_model_of_token(int row);
 /// embedded_model() whose head reads two rows: see with_two_tokens().
