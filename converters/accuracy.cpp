@@ -161,7 +161,8 @@ class Comparison : public TensorObserver {
                                         map.data());
       sums.add(watched.score_meaning, values.subspan(h * size, size),
                reinterpret_cast<const std::byte*>(map.data()));
-      kernels::scalar::softmax_log2(softmax, map.data(), tokens, tokens, map.data());
+      if (op.form == SoftmaxForm::kUniform) continue;  // 256 codes tell nothing at a glance
+      kernels::scalar::softmax_codes(softmax, map.data(), tokens, tokens, map.data());
       for (const std::uint8_t code : map) ++counts[std::min(code, kernels::kZeroCode)];
     }
   }
@@ -222,7 +223,9 @@ TensorAccuracy describe(const Graph& graph, const Watched& watched) {
     double all = 0;
     for (const std::uint64_t n : watched.code_counts) all += double(n);
     AttentionFit fit{watched.score_sums.result(watched.score_meaning), op->form, op->zero_code, {}};
-    for (const std::uint64_t n : watched.code_counts) fit.code_shares.push_back(double(n) / all);
+    if (all > 0) {
+      for (const std::uint64_t n : watched.code_counts) fit.code_shares.push_back(double(n) / all);
+    }
     tensor.attention = std::move(fit);
   }
   return tensor;

@@ -32,7 +32,7 @@ struct AttentionFit {
   GridFit scores;
   SoftmaxForm form = SoftmaxForm::kLogInt;
   int zero_code = 16;               ///< first code of weight 0
-  std::vector<double> code_shares;  ///< [17], of the integer softmax; the sum is 1
+  std::vector<double> code_shares;  ///< [17], of the integer softmax; none of a uniform one
 };
 
 /// A value of the graph. Results that no value stands for (sums made directly) are left out.

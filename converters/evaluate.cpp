@@ -50,7 +50,8 @@ class Evaluator {
     Evaluation evaluation = counts_;
     if (evaluation.images == 0) return evaluation;
     const auto images = static_cast<double>(evaluation.images);
-    for (double* share : {&evaluation.float_top1, &evaluation.integer_top1, &evaluation.agreement}) {
+    for (double* share :
+         {&evaluation.float_top1, &evaluation.integer_top1, &evaluation.agreement}) {
       *share *= 100 / images;
     }
     const auto classes = static_cast<double>(session_.model().classes());
@@ -114,14 +115,14 @@ class Evaluator {
   ThreadPool pool_;
   Session session_;
   std::vector<std::uint8_t> pixels_;  // [images, height, width, 3]
-  Evaluation counts_;                   // shares still as counts
+  Evaluation counts_;                 // shares still as counts
   double squares_ = 0;
 };
 
 }  // namespace
 
 Evaluation evaluate(const Network& network, const Model& model, std::span<const InputImage> images,
-                 const EvaluateOptions& options) {
+                    const EvaluateOptions& options) {
   Evaluator evaluator(network, model, options);
   const std::size_t chunk = kChunk * std::max<std::size_t>(1, options.threads);
   for (std::size_t begin = 0; begin < images.size(); begin += chunk) {

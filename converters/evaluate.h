@@ -30,6 +30,6 @@ struct EvaluateOptions {
 
 /// Runs `network` in float32 and `model` in integers on the same pixels. Every image has a label.
 Evaluation evaluate(const Network& network, const Model& model, std::span<const InputImage> images,
-                 const EvaluateOptions& options);
+                    const EvaluateOptions& options);
 
 }  // namespace intaglio

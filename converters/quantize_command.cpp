@@ -6,10 +6,10 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "converters/evaluate.h"
 #include "converters/calibrate.h"
 #include "converters/calibration_images.h"
 #include "converters/class_labels.h"
+#include "converters/evaluate.h"
 #include "converters/lower_network.h"
 #include "converters/quantize.h"
 #include "converters/report.h"

@@ -21,6 +21,12 @@ Json json_of(const GridFit& fit) {
           {"codes_all", fit.codes_all}};
 }
 
+const char* form_name(SoftmaxForm form) {
+  return form == SoftmaxForm::kRowRelative ? "row-relative"
+         : form == SoftmaxForm::kUniform   ? "uniform"
+                                           : "log-int-softmax";
+}
+
 Json json_of(const TensorAccuracy& tensor) {
   Json json = {{"name", tensor.name},    {"layer", tensor.layer},       {"kind", tensor.kind},
                {"rows", tensor.rows},    {"channels", tensor.channels}, {"codes", tensor.codes},
@@ -29,8 +35,7 @@ Json json_of(const TensorAccuracy& tensor) {
   if (!tensor.exponent_counts.empty()) json["exponent_counts"] = tensor.exponent_counts;
   if (tensor.weight_snr_db) json["weight_snr_db"] = *tensor.weight_snr_db;
   if (const auto& attention = tensor.attention) {
-    const bool relative = attention->form == SoftmaxForm::kRowRelative;
-    json["attention"] = {{"form", relative ? "row-relative" : "log-int-softmax"},
+    json["attention"] = {{"form", form_name(attention->form)},
                          {"zero_code", attention->zero_code},
                          {"code_shares", attention->code_shares},
                          {"scores", json_of(attention->scores)}};

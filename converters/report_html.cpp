@@ -214,14 +214,15 @@ std::string exponent_section(const Tensors& tensors) {
 
 std::string attention_section(const Tensors& tensors) {
   std::string cards;
-  bool relative = false;
+  SoftmaxForm form = SoftmaxForm::kLogInt;
   for (const TensorAccuracy& t : tensors) {
     if (!t.attention) continue;
     const AttentionFit& a = *t.attention;
-    relative = a.form == SoftmaxForm::kRowRelative;
-    cards += "<div><span class=\"name\">" + html_text(t.layer) + "</span>" + code_histogram(a) +
-             "<small>scores " + ratio_text(a.scores.snr_db) + ", grid alone " +
-             ratio_text(a.scores.local_snr_db) + "</small>" + range_bar(a.scores) +
+    form = a.form;
+    cards += "<div><span class=\"name\">" + html_text(t.layer) + "</span>" +
+             (a.code_shares.empty() ? "" : code_histogram(a)) + "<small>scores " +
+             ratio_text(a.scores.snr_db) + ", grid alone " + ratio_text(a.scores.local_snr_db) +
+             "</small>" + range_bar(a.scores) +
              fmt::format("<small>float {} \u2026 {}</small><small>grid {} \u2026 {}</small>",
                          number_text(a.scores.float_low), number_text(a.scores.float_high),
                          number_text(a.scores.grid_low), number_text(a.scores.grid_high)) +
@@ -229,11 +230,14 @@ std::string attention_section(const Tensors& tensors) {
              share_text(a.scores.clipped_high) + " above</small></div>\n";
   }
   if (cards.empty()) return "";
-  return fmt::format(
-             "<section><h2>Attention</h2>\n<p class=\"note\">How often the integer softmax gave "
-             "each code. Code c weighs 2<sup>\u2212c</sup>{}; grey codes weigh nothing. Below, the "
-             "range of the scores and of their grid.</p>\n<div class=\"cards\">",
-             relative ? " relative to the largest of its row" : "") +
+  std::string note = "The range of the scores and of their grid.";
+  if (form != SoftmaxForm::kUniform) {
+    note = fmt::format(
+        "How often the integer softmax gave each code. Code c weighs 2<sup>\u2212c</sup>{}; grey "
+        "codes weigh nothing. Below, the range of the scores and of their grid.",
+        form == SoftmaxForm::kRowRelative ? " relative to the largest of its row" : "");
+  }
+  return "<section><h2>Attention</h2>\n<p class=\"note\">" + note + "</p>\n<div class=\"cards\">" +
          cards + "</div></section>\n";
 }
 
