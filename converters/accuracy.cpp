@@ -35,6 +35,7 @@ struct Watched {
   const Op* op = nullptr;
   ValueId value = 0;
   bool stream = false;
+  std::size_t rows = 0;  ///< that the logits depend on: the others may be anything
   CodeMeaning meaning;
   FitSums sums;
   CodeMeaning score_meaning;
@@ -51,11 +52,13 @@ class Comparison : public TensorObserver {
       : graph_(graph), steps_(graph), threads_(threads) {
     std::map<std::string, const Op*> makers;
     for (const Op& op : graph.ops) makers[graph.values[result_of(op)].name] = &op;
+    const std::vector<std::size_t> needed = network.needed_rows();
     for (std::size_t id = 0; id < network.layers.size(); ++id) {
       const auto it = makers.find(network.layers[id].result);
       if (it == makers.end()) continue;
       watch(network.layers[id], *it->second, calibration);
       watched_.back().stream = network.is_stream(id);
+      watched_.back().rows = needed[id];
     }
     require(names_.contains(network.layers.back().result), "the graph has no logits of that name");
   }
@@ -68,14 +71,15 @@ class Comparison : public TensorObserver {
     }
   }
 
-  void tensor(const std::string& name, std::span<float> values, std::size_t) override {
+  void tensor(const std::string& name, std::span<float> values, std::size_t channels) override {
     const auto it = names_.find(name);
     if (it == names_.end()) return;
     Watched& watched = watched_[it->second];
     std::vector<FitSums> sums(runs_.size());
     run_pieces(runs_.size(), threads_, [&](std::size_t image) {
       const auto codes = runs_[image]->value(watched.value);
-      sums[image].add(watched.meaning, part(values, image), codes.data());
+      const auto floats = part(values, image).first(watched.rows * channels);
+      sums[image].add(watched.meaning, floats, codes.data());
     });
     for (const FitSums& of_image : sums) watched.sums.merge(of_image);
   }
@@ -153,16 +157,16 @@ class Comparison : public TensorObserver {
                                          op.score_shift, op.score_zero_point};
     const kernels::SoftmaxParams softmax = {
         .form = op.form, .exponentials = op.exponentials.data(), .codes = op.codes.data()};
-    const std::size_t size = tokens * tokens;
-    std::vector<std::uint8_t> map(size);
+    const std::size_t rows = watched.rows;
+    std::vector<std::uint8_t> map(rows * tokens);
     for (std::size_t h = 0; h * head_dim < dim; ++h) {
       const std::uint8_t* q = qkv + h * head_dim;
-      kernels::scalar::attention_scores(scores, q, tokens, q + dim, tokens, head_dim, 3 * dim,
+      kernels::scalar::attention_scores(scores, q, rows, q + dim, tokens, head_dim, 3 * dim,
                                         map.data());
-      sums.add(watched.score_meaning, values.subspan(h * size, size),
+      sums.add(watched.score_meaning, values.subspan(h * tokens * tokens, map.size()),
                reinterpret_cast<const std::byte*>(map.data()));
       if (op.form == SoftmaxForm::kUniform) continue;  // 256 codes tell nothing at a glance
-      kernels::scalar::softmax_codes(softmax, map.data(), tokens, tokens, map.data());
+      kernels::scalar::softmax_codes(softmax, map.data(), rows, tokens, map.data());
       for (const std::uint8_t code : map) ++counts[std::min(code, kernels::kZeroCode)];
     }
   }
@@ -210,7 +214,7 @@ TensorAccuracy describe(const Graph& graph, const Watched& watched) {
   tensor.name = value.name;
   tensor.layer = watched.op->name;
   tensor.kind = kind_name(watched.op->params);
-  tensor.rows = value.shape[0];
+  tensor.rows = watched.rows;
   tensor.channels = value.shape[1];
   tensor.codes = dtype_name(value.dtype);
   tensor.stream = watched.stream;

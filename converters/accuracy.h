@@ -35,7 +35,8 @@ struct AttentionFit {
   std::vector<double> code_shares;  ///< [17], of the integer softmax; none of a uniform one
 };
 
-/// A value of the graph. Results that no value stands for (sums made directly) are left out.
+/// A value of the graph. Results that no value stands for (sums made directly) are left out, and
+/// rows that the logits do not depend on.
 struct TensorAccuracy {
   std::string name;   ///< of the value
   std::string layer;  ///< of the operation that makes it
