@@ -4,9 +4,12 @@
 #include <cmath>
 
 #include "converters/float_executor.h"
+#include "graph/error.h"
 
 namespace intaglio {
 namespace {
+
+constexpr double kSmallestScoreScale = 0x1p-16;
 
 /// Probabilities of one row of scaled scores by the reference's Log-Int-Softmax, in its float32.
 void log_int_softmax(std::span<float> row, float scale) {
@@ -48,7 +51,7 @@ class PaperCalibrator : public TensorObserver {
       if (std::holds_alternative<AttentionLayer>(layer.op)) {
         observers_[score_grid_of(layer)] = make_observer(kind);
         if (softmax == SoftmaxForm::kUniform) {
-          observers_[probability_grid_of(layer)] = make_observer(kind);
+          observers_[probability_grid_of(layer)] = make_observer(kind, true);
         }
       }
       if (std::holds_alternative<EmbedLayer>(layer.op)) {
@@ -68,6 +71,10 @@ class PaperCalibrator : public TensorObserver {
   }
   bool scores(const std::string& name, std::span<float> values, std::size_t tokens) override {
     tensor(name, values, tokens);
+    if (last_) {  // constant scores: a scale that the integer exponential still takes
+      Grid& grid = calibration.grids.at(name);
+      grid.scale = std::max(grid.scale, kSmallestScoreScale);
+    }
     if (!last_ || calibration.softmax != SoftmaxForm::kLogInt) return false;
     // The reference has the scale by now, and goes on with its own softmax in the last batch.
     const auto scale = static_cast<float>(calibration.grids.at(name).scale);
@@ -104,9 +111,16 @@ class PaperCalibrator : public TensorObserver {
 
 }  // namespace
 
+void require_images(const CalibrationImages& images) {
+  if (images.count == 0 || images.batch == 0) {
+    throw Error(ErrorCode::kInvalidArgument, "calibration needs images, in batches of one or more");
+  }
+}
+
 Calibration calibrate_as_paper(const Network& network, const CalibrationImages& images,
                                ObserverKind kind, SoftmaxForm softmax,
                                const ReportProgress& progress, std::size_t threads) {
+  require_images(images);
   FloatExecutor executor(network, threads);
   PaperCalibrator calibrator(network, kind, softmax);
   for (std::size_t i = 0; i < images.batches(); ++i) {

@@ -28,6 +28,9 @@ struct CalibrationImages {
   }
 };
 
+/// Throws Error(kInvalidArgument) where there are none.
+void require_images(const CalibrationImages& images);
+
 /// Told how much of the work is done: 0..1.
 using ReportProgress = std::function<void(double share)>;
 

@@ -207,7 +207,9 @@ void add_config(const Section& section, CheckpointConfig& config) {
   add_sizes(section, config);
   refuse_variants(section);
   if (const auto epsilon = section.real("layer_norm_eps")) {
-    if (!(*epsilon > 0 && *epsilon <= 1)) section.fail("layer_norm_eps", "a number in (0, 1]");
+    if (!(*epsilon >= 1e-30 && *epsilon <= 1)) {
+      section.fail("layer_norm_eps", "a number in [1e-30, 1]");
+    }
     config.norm_epsilon = epsilon;
   }
   if (const auto arguments = section.section("model_args")) {

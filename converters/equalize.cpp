@@ -128,7 +128,8 @@ void equalize(Network& network, const TensorRanges& ranges) {
     LinearLayer* reader = id + 1 < network.layers.size() ? only_reader(network, id) : nullptr;
     if (reader == nullptr) continue;
     if (auto* norm = std::get_if<NormLayer>(&layer.op)) {
-      equalize_norm(*norm, *reader, ranges.at(layer.result));
+      const TensorRange& range = ranges.at(layer.result);
+      if (range.rows >= kEnoughRows) equalize_norm(*norm, *reader, range);
     } else if (std::holds_alternative<AttentionLayer>(layer.op)) {
       LinearLayer* qkv = linear_at(network, layer.src);
       equalize_attention(*qkv, *reader, ranges.at(network.layers[layer.src].result));

@@ -15,6 +15,7 @@ namespace {
 
 /// Images that are in memory at a time, for each thread.
 constexpr std::size_t kChunk = 8;
+constexpr std::size_t kLargestChunk = 64;
 
 class Evaluator {
  public:
@@ -124,7 +125,8 @@ class Evaluator {
 Evaluation evaluate(const Network& network, const Model& model, std::span<const InputImage> images,
                     const EvaluateOptions& options) {
   Evaluator evaluator(network, model, options);
-  const std::size_t chunk = kChunk * std::max<std::size_t>(1, options.threads);
+  const std::size_t chunk =
+      std::min(kLargestChunk, kChunk * std::max<std::size_t>(1, options.threads));
   for (std::size_t begin = 0; begin < images.size(); begin += chunk) {
     const std::size_t count = std::min(chunk, images.size() - begin);
     evaluator.add(images.subspan(begin, count));

@@ -107,6 +107,7 @@ class Run {
     const Layer& layer = network_.layers[id];
     Floats& dst = results_[id] = take(images_ * layer.rows * layer.channels);
     std::visit([&](const auto& op) { execute(layer, op, results_[layer.src], dst); }, layer.op);
+    require_finite(layer.result, dst);
     observe(layer.result, dst, layer.channels);
   }
   void release(std::size_t id) { free_.push_back(std::move(results_[id])); }
@@ -131,6 +132,14 @@ class Run {
   }
   void observe(const std::string& name, Floats& values, std::size_t channels) {
     if (observer_ != nullptr) observer_->tensor(name, values, channels);
+  }
+  static void require_finite(const std::string& name, const Floats& values) {
+    float sum = 0;  // becomes NaN with the first value that is not finite
+    for (const float v : values) sum += v * 0;
+    if (!(sum == 0)) {
+      throw Error(ErrorCode::kUnsupported,
+                  "tensor '" + name + "': the float network overflows on these images");
+    }
   }
   template <typename Body>
   void each_image(const Body& body) {

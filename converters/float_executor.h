@@ -28,13 +28,15 @@ class TensorObserver {
                              std::size_t /*tokens*/) {}
 };
 
-/// Images of a batch are shared out over threads. One caller at a time.
+/// Images of a batch are shared out over threads. One caller at a time; OpenMP, which oneDNN may be
+/// built with, is limited to one thread on those that run.
 class FloatExecutor {
  public:
   /// The network must outlive the executor. threads 0: one per CPU that this process may use.
   explicit FloatExecutor(const Network& network, std::size_t threads = 0);
 
-  /// pixels [images, size, size, 3], RGB; returns logits [images, classes].
+  /// pixels [images, size, size, 3], RGB; returns logits [images, classes]. Throws
+  /// Error(kUnsupported) naming the tensor where float32 overflows.
   std::vector<float> run(std::span<const std::uint8_t> pixels, std::size_t images,
                          TensorObserver* observer = nullptr);
 

@@ -98,6 +98,18 @@ LinearOp lower_products(const FloatLinear& layer, const WeightGrid& weights, con
   return op;
 }
 
+/// What code c < 15 stands for, as a share of the row's maximum: two codes to an octave where the
+/// most of a row's weight is, one beyond.
+double row_relative_share(int c) {
+  constexpr int kFineOctaves = 5;
+  if (c >= 2 * kFineOctaves) return std::ldexp(1.0, kFineOctaves - c);
+  return std::ldexp(c % 2 == 0 ? 1.0 : 0.75, -(c / 2));
+}
+/// The share below; below the last, a quarter of it makes half of it the threshold.
+double row_relative_next(int c) {
+  return c + 1 < kRowRelativeZero ? row_relative_share(c + 1) : row_relative_share(c) / 4;
+}
+
 /// g(a) = a * Phi(-a): what max(x, 0) - GELU(x) is for a = |x|.
 double gelu_bend(double a) {
   return a * 0.5 * std::erfc(a / std::numbers::sqrt2);
@@ -248,11 +260,26 @@ std::vector<std::uint64_t> uniform_exponentials(double scale) {
   return table;
 }
 
+std::vector<std::uint16_t> row_relative_weights(int unit_bits) {
+  std::vector<std::uint16_t> weights(16);
+  for (int c = 0; c < kRowRelativeZero; ++c) {
+    const double weight = std::ldexp(row_relative_share(c), unit_bits);
+    // What the unit cannot express weighs nothing.
+    if (weight == std::floor(weight)) weights[std::size_t(c)] = static_cast<std::uint16_t>(weight);
+  }
+  return weights;
+}
+
 std::vector<std::uint8_t> row_relative_codes(double scale) {
   std::vector<std::uint8_t> codes(256);
   for (std::size_t d = 0; d < codes.size(); ++d) {
-    const double halvings = std::nearbyint(double(d) * scale * std::numbers::log2e);
-    codes[d] = static_cast<std::uint8_t>(std::min(halvings, double{kRowRelativeZero}));
+    const double share = std::exp(-scale * double(d));
+    int code = 0;
+    while (code < kRowRelativeZero &&
+           share * share < row_relative_share(code) * row_relative_next(code)) {
+      ++code;
+    }
+    codes[d] = static_cast<std::uint8_t>(code);
   }
   return codes;
 }
@@ -282,6 +309,7 @@ AttentionOp lower_attention(const Grid& qkv, const Grid& scores, const Grid& res
     op.zero_code = kRowRelativeZero;
     op.codes = vector_constant(row_relative_codes(scores.scale));
     op.unit_bits = row_relative_unit_bits(tokens);
+    op.weights = vector_constant(row_relative_weights(op.unit_bits));
   } else {
     op.exponentials = vector_constant(uniform_exponentials(scores.scale));
     op.probability_factor = vector_constant(std::vector{uniform_factor(probability_scale)});

@@ -59,8 +59,12 @@ LayerNormOp lower_layernorm(const FloatNorm& norm, double dst_scale);
 /// `scale`, for rows of `tokens` scores.
 std::vector<std::uint64_t> exponential_table(float scale, std::size_t tokens);
 
-/// Table of codes relative to the row's maximum, d = 0..255 steps of `scale` below it: how often
-/// it has to be halved, rounded; 15 and beyond mean 0.
+/// Weights of the 16 row-relative codes: 1, 3/4, 1/2, 3/8, ... 3/64, then 1/32, 1/64, ... 1/512 of
+/// 2^unit_bits, and 0.
+std::vector<std::uint16_t> row_relative_weights(int unit_bits);
+
+/// Table of codes relative to the row's maximum, d = 0..255 steps of `scale` below it: that of the
+/// weight whose ratio to exp(-d * scale) is the nearest to one, and 15 below half the last weight.
 std::vector<std::uint8_t> row_relative_codes(double scale);
 
 /// The largest power of two that stands for a row's maximum at which P v fits 32 bits.

@@ -48,23 +48,37 @@ double squared_error(std::span<const float> values, std::size_t step, float scal
   return total;
 }
 
-class MinmaxObserver : public Observer {
+/// Of observers that keep one range.
+class RangeObserver : public Observer {
  public:
+  explicit RangeObserver(bool from_zero) : from_zero_(from_zero) {}
+  Grid grid(std::span<const float>, std::size_t) const override { return shrunk(1); }
+
+ protected:
+  Grid shrunk(float share) const {
+    const float low = from_zero_ ? std::min(seen_.low, 0.0F) : seen_.low;
+    return range_grid(low * share, seen_.high * share);
+  }
+
+  Extremes seen_;
+
+ private:
+  bool from_zero_;
+};
+
+class MinmaxObserver : public RangeObserver {
+ public:
+  using RangeObserver::RangeObserver;
   void observe(std::span<const float> values, std::size_t) override {
     const Extremes e = extremes_of(values);
     seen_ = {std::min(seen_.low, e.low), std::max(seen_.high, e.high)};
   }
-  Grid grid(std::span<const float>, std::size_t) const override {
-    return range_grid(seen_.low, seen_.high);
-  }
-
- protected:
-  Extremes seen_;
 };
 
 /// Range of each batch, averaged.
-class MovingObserver : public Observer {
+class MovingObserver : public RangeObserver {
  public:
+  using RangeObserver::RangeObserver;
   void observe(std::span<const float> values, std::size_t) override {
     const Extremes e = range_of(values);
     if (seen_.low > seen_.high) {
@@ -74,20 +88,19 @@ class MovingObserver : public Observer {
     seen_.low += kMomentum * (e.low - seen_.low);
     seen_.high += kMomentum * (e.high - seen_.high);
   }
-  Grid grid(std::span<const float>, std::size_t) const override {
-    return range_grid(seen_.low, seen_.high);
-  }
 
  private:
   virtual Extremes range_of(std::span<const float> values) const { return extremes_of(values); }
-
-  Extremes seen_;
 };
 
 class PercentileObserver : public MovingObserver {
+ public:
+  using MovingObserver::MovingObserver;
+
+ private:
   Extremes range_of(std::span<const float> values) const override {
-    std::vector<float> sorted(values.begin(), values.end());
-    return {quantile(sorted, 1 - kQuantile), quantile(sorted, kQuantile)};
+    std::vector<float> copy(values.begin(), values.end());
+    return {quantile(copy, 1 - kQuantile), quantile(copy, kQuantile)};
   }
   /// With linear interpolation between neighbours. Reorders `values`.
   static float quantile(std::vector<float>& values, double q) {
@@ -104,12 +117,13 @@ class PercentileObserver : public MovingObserver {
 
 class OmseObserver : public MinmaxObserver {
  public:
+  using MinmaxObserver::MinmaxObserver;
   Grid grid(std::span<const float> last, std::size_t) const override {
     Grid best;
     double least = std::numeric_limits<double>::infinity();
     for (int i = 0; i < kShrinkSteps; ++i) {
       const float share = 1 - 0.01F * static_cast<float>(i);
-      const Grid grid = range_grid(seen_.low * share, seen_.high * share);
+      const Grid grid = shrunk(share);
       const double error = squared_error(last, 1, static_cast<float>(grid.scale),
                                          static_cast<float>(grid.zero_point));
       if (error < least) least = error, best = grid;
@@ -120,6 +134,7 @@ class OmseObserver : public MinmaxObserver {
 
 class PtfObserver : public MinmaxObserver {
  public:
+  using MinmaxObserver::MinmaxObserver;
   Grid grid(std::span<const float> last, std::size_t channels) const override {
     const Grid coarsest = range_grid(seen_.low, seen_.high);
     const auto finest = static_cast<float>(std::ldexp(coarsest.scale, 1 - kPtfChoices));
@@ -138,22 +153,22 @@ class PtfObserver : public MinmaxObserver {
 
 }  // namespace
 
-std::unique_ptr<Observer> make_observer(ObserverKind kind) {
+std::unique_ptr<Observer> make_observer(ObserverKind kind, bool from_zero) {
   switch (kind) {
     case ObserverKind::kEma:
-      return std::make_unique<MovingObserver>();
+      return std::make_unique<MovingObserver>(from_zero);
     case ObserverKind::kPercentile:
-      return std::make_unique<PercentileObserver>();
+      return std::make_unique<PercentileObserver>(from_zero);
     case ObserverKind::kOmse:
-      return std::make_unique<OmseObserver>();
+      return std::make_unique<OmseObserver>(from_zero);
     case ObserverKind::kMinmax:
       break;
   }
-  return std::make_unique<MinmaxObserver>();
+  return std::make_unique<MinmaxObserver>(from_zero);
 }
 
 std::unique_ptr<Observer> make_ptf_observer() {
-  return std::make_unique<PtfObserver>();
+  return std::make_unique<PtfObserver>(false);
 }
 
 std::vector<float> weight_scales(std::span<const float> weight, std::size_t n) {

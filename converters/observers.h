@@ -27,7 +27,8 @@ class Observer {
   virtual Grid grid(std::span<const float> last, std::size_t channels) const = 0;
 };
 
-std::unique_ptr<Observer> make_observer(ObserverKind kind);
+/// from_zero: the grid holds 0 whatever was seen, as that of probabilities must.
+std::unique_ptr<Observer> make_observer(ObserverKind kind, bool from_zero = false);
 /// Powers-of-Two Factor: minmax over all channels, then an exponent per channel by the least
 /// squared error on the last batch.
 std::unique_ptr<Observer> make_ptf_observer();
@@ -35,7 +36,8 @@ std::unique_ptr<Observer> make_ptf_observer();
 /// Symmetric scales [n] of weights [n, k]: max |w| / 127.5.
 std::vector<float> weight_scales(std::span<const float> weight, std::size_t n);
 
-/// u8 grid of the range [low, high].
+/// u8 grid of the range [low, high]; of one that leaves 0 out, as the reference, the grid is
+/// [0, high - low] or [low - high, 0].
 Grid range_grid(float low, float high);
 
 }  // namespace intaglio

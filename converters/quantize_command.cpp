@@ -9,9 +9,9 @@
 #include "converters/calibrate.h"
 #include "converters/calibration_images.h"
 #include "converters/class_labels.h"
+#include "converters/default_method.h"
 #include "converters/evaluate.h"
 #include "converters/lower_network.h"
-#include "converters/quantize.h"
 #include "converters/report.h"
 #include "engine/program.h"
 #include "engine/thread_pool.h"
@@ -250,20 +250,29 @@ class Run {
     return a.failed == 0;
   }
 
+  /// Of up to kReportImages labelled images, spread over all; what cannot be read has been told.
+  std::vector<std::uint8_t> labelled_pixels(std::vector<std::size_t>& labels) const {
+    std::vector<std::uint8_t> pixels;
+    const std::size_t wanted = std::min(kReportImages, labelled_.size());
+    for (std::size_t i = 0; i < wanted; ++i) {
+      const InputImage& image = labelled_[i * labelled_.size() / wanted];
+      try {
+        const auto one = load_pixels(std::array{image.path}, network_.preprocessing, 1);
+        pixels.insert(pixels.end(), one.begin(), one.end());
+        labels.push_back(image.label.value());
+      } catch (const Error&) {
+        continue;
+      }
+    }
+    return pixels;
+  }
+
   /// On labelled images where there are some: those of the calibration flatter.
   void report(const Calibration& calibration) {
-    std::vector<fs::path> paths;
     std::vector<std::size_t> labels;
-    for (const InputImage& image : labelled_) {
-      if (paths.size() == kReportImages) break;
-      paths.push_back(image.path);
-      labels.push_back(image.label.value());
-    }
-    std::size_t count = paths.size();
-    std::vector<std::uint8_t> pixels;
-    if (count != 0) {
-      pixels = load_pixels(paths, network_.preprocessing, arguments_.threads, {});
-    } else {
+    std::vector<std::uint8_t> pixels = labelled_pixels(labels);
+    std::size_t count = labels.size();
+    if (count == 0) {
       count = std::min(kReportImages, images_.count);
       const std::size_t bytes = images_.pixels.size() / images_.count * count;
       pixels.assign(images_.pixels.begin(), images_.pixels.begin() + std::ptrdiff_t(bytes));
@@ -278,7 +287,11 @@ class Run {
                               progress.update(static_cast<std::size_t>(std::lround(done)));
                             });
     progress.clear();
-    write_report(made, arguments_.report, arguments_.report_json);
+    const auto write = [](const fs::path& path, const std::string& text) {
+      if (!path.empty()) write_output(path, std::as_bytes(std::span(text)));
+    };
+    write(arguments_.report, html_report(made));
+    write(arguments_.report_json, json_report(made));
     for (const fs::path& path : {arguments_.report, arguments_.report_json}) {
       if (!path.empty()) tell(path.string() + ": " + std::to_string(count) + " images");
     }

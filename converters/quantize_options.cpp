@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <set>
 
 #include "graph/error.h"
 
@@ -13,8 +14,8 @@ namespace fs = std::filesystem;
 
 constexpr const char* kDescription =
     "Turn a float checkpoint of a ViT or DeiT into a model, with photos to calibrate on.\n"
-    "Nothing is written unless all goes well; an image for calibration that cannot be read is an\n"
-    "error, because another set of images makes another model.";
+    "The model is written when it is complete, before it is evaluated. An image for calibration\n"
+    "that cannot be read is an error, because another set of images makes another model.";
 
 constexpr const char* kImages =
     "Photos to calibrate on; repeatable. Files (JPEG, PNG, BMP, PPM, PGM); lists (.txt, .lst: a "
@@ -74,15 +75,31 @@ void check_output(const QuantizeArguments& arguments, const fs::path& model) {
   if (fs::is_directory(model, ignored)) {
     throw Error(ErrorCode::kIo, model.string() + ": expected a file to write, found a folder");
   }
-  if (fs::equivalent(model, arguments.checkpoint, ignored)) {
-    throw Error(ErrorCode::kInvalidArgument,
-                model.string() + ": would replace the checkpoint that the model is made of");
+  std::vector<fs::path> inputs = {arguments.checkpoint, arguments.labels, arguments.eval,
+                                  arguments.import.config};
+  inputs.insert(inputs.end(), arguments.images.begin(), arguments.images.end());
+  for (const fs::path& input : inputs) {
+    if (fs::equivalent(model, input, ignored)) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  model.string() + ": would replace a file that is read, " + input.string());
+    }
   }
   fs::path folder = fs::weakly_canonical(model, ignored).parent_path();
   if (folder.empty()) folder = ".";
   const bool device = fs::exists(model, ignored) && !fs::is_regular_file(model, ignored);
   if (!device && ::access(folder.c_str(), W_OK) != 0) {
     throw Error(ErrorCode::kIo, model.string() + ": cannot create a file in this folder");
+  }
+}
+
+/// Files to write, some of them perhaps empty.
+void require_different(const std::vector<fs::path>& outputs) {
+  std::set<fs::path> seen;
+  for (const fs::path& path : outputs) {
+    std::error_code ignored;
+    if (!path.empty() && !seen.insert(fs::weakly_canonical(path, ignored)).second) {
+      throw Error(ErrorCode::kInvalidArgument, path.string() + ": two outputs have this name");
+    }
   }
 }
 
@@ -153,6 +170,7 @@ void complete(QuantizeArguments& arguments) {
     arguments.import.interpolation =
         arguments.interpolation == "bicubic" ? Interpolation::kBicubic : Interpolation::kBilinear;
   }
+  require_different({arguments.model, arguments.report, arguments.report_json});
   for (const fs::path& path : {arguments.model, arguments.report, arguments.report_json}) {
     if (!path.empty()) check_output(arguments, path);
   }

@@ -3,8 +3,6 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
-#include "graph/safetensors.h"
-
 namespace intaglio {
 namespace {
 
@@ -22,9 +20,9 @@ Json json_of(const GridFit& fit) {
 }
 
 const char* form_name(SoftmaxForm form) {
-  return form == SoftmaxForm::kRowRelative ? "row-relative"
+  return form == SoftmaxForm::kRowRelative ? "row_relative"
          : form == SoftmaxForm::kUniform   ? "uniform"
-                                           : "log-int-softmax";
+                                           : "log_int";
 }
 
 Json json_of(const TensorAccuracy& tensor) {
@@ -44,15 +42,15 @@ Json json_of(const TensorAccuracy& tensor) {
 }
 
 Json json_of(const AccuracySummary& s) {
-  const auto share = [](std::size_t part, std::size_t all) {
-    return all == 0 ? Json() : Json(double(part) / double(all));
+  const auto percent = [](std::size_t part, std::size_t all) {
+    return all == 0 ? Json() : Json(100 * double(part) / double(all));
   };
   return {{"images", s.images},
           {"labelled", s.labelled},
           {"classes", s.classes},
-          {"float_top1", share(s.float_right, s.labelled)},
-          {"integer_top1", share(s.integer_right, s.labelled)},
-          {"agreement", share(s.agreeing, s.images)},
+          {"float_top1", percent(s.float_right, s.labelled)},
+          {"integer_top1", percent(s.integer_right, s.labelled)},
+          {"agreement", percent(s.agreeing, s.images)},
           {"logit_rmse", s.logit_rmse},
           {"logit_max_error", s.logit_max_error},
           {"float_bytes", s.float_bytes},
@@ -69,15 +67,6 @@ std::string json_report(const AccuracyReport& report) {
   for (const TensorAccuracy& t : report.accuracy.tensors) json["tensors"].push_back(json_of(t));
   // Names are bytes of a file, not necessarily UTF-8.
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
-void write_report(const AccuracyReport& report, const std::filesystem::path& html,
-                  const std::filesystem::path& json) {
-  const auto write = [](const std::filesystem::path& path, const std::string& text) {
-    write_file_atomically(path, std::as_bytes(std::span(text)));
-  };
-  if (!html.empty()) write(html, html_report(report));
-  if (!json.empty()) write(json, json_report(report));
 }
 
 }  // namespace intaglio

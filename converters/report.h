@@ -1,7 +1,6 @@
 // The accuracy of a quantized model, for people and for programs.
 #pragma once
 
-#include <filesystem>
 #include <string>
 
 #include "converters/accuracy.h"
@@ -18,11 +17,8 @@ struct AccuracyReport {
 /// Texts may be anything, they are escaped.
 std::string html_report(const AccuracyReport& report);
 
-/// The same content as one JSON object; ratios that are infinite are null.
+/// The same content as one JSON object; ratios that are infinite (nothing lost, or
+/// nothing left) are null, top-1 and agreement in percent.
 std::string json_report(const AccuracyReport& report);
-
-/// Writes the forms whose path is not empty. Throws Error(kIo).
-void write_report(const AccuracyReport& report, const std::filesystem::path& html,
-                  const std::filesystem::path& json);
 
 }  // namespace intaglio

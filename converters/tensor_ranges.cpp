@@ -24,6 +24,7 @@ class RangeObserver : public TensorObserver {
   void tensor(const std::string& name, std::span<float> values, std::size_t channels) override {
     TensorRange& range = of(name, channels);
     each_needed_row(name, values, channels, [&](std::span<const float> row) {
+      ++range.rows;
       for (std::size_t c = 0; c < channels; ++c) {
         range.low[c] = std::min(range.low[c], row[c]);
         range.high[c] = std::max(range.high[c], row[c]);
@@ -80,6 +81,7 @@ float TensorRange::highest() const {
 
 TensorRanges measure_ranges(const Network& network, const CalibrationImages& images,
                             const ReportProgress& progress, std::size_t threads) {
+  require_images(images);
   FloatExecutor executor(network, threads);
   RangeObserver observer(network);
   for (std::size_t i = 0; i < images.batches(); ++i) {

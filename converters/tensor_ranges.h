@@ -15,6 +15,7 @@ namespace intaglio {
 struct TensorRange {
   std::vector<float> low, high;  ///< [channels]
   float lowest_row_maximum = 0;  ///< scores only
+  std::size_t rows = 0;          ///< that were seen
 
   float lowest() const;
   float highest() const;

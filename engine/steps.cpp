@@ -379,6 +379,7 @@ class AttentionStep : public Step {
                            .codes = op.codes.data(),
                            .zero_code = static_cast<std::uint8_t>(op.zero_code),
                            .unit_bits = op.unit_bits,
+                           .weights = op.weights.size() == 0 ? nullptr : op.weights.data(),
                            .probability_factor = op.probability_factor.size() == 0
                                                      ? std::uint64_t{0}
                                                      : op.probability_factor[0]},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <set>
 #include <string_view>
@@ -378,6 +379,20 @@ class Checker {
             "the softmax can overflow 64 bits");
   }
 
+  /// Each is one shifted bit or two neighbours, as 4 bits of code can tell a shifter.
+  void check_weights(const AttentionOp& op) const {
+    require_shape("weights", op.weights, {16});
+    require(op.weights[0] == 1U << op.unit_bits, "the row maximum must weigh 2^unit_bits");
+    require(op.weights[15] == 0, "code 15 must weigh nothing");
+    for (std::size_t c = 0; c < 16; ++c) {
+      const unsigned weight = op.weights[c];
+      const unsigned odd = weight == 0 ? 0 : weight >> std::countr_zero(weight);
+      if (weight > op.weights[0] || (odd > 1 && odd != 3)) {
+        fail("weight " + std::to_string(c) + " must be a power of two or three times one");
+      }
+    }
+  }
+
   /// The sum of a row's values stays below 2^31, so its product with a multiplier below 2^31 and
   /// the rounding constant stay below 2^63.
   void check_row_relative(const AttentionOp& op, std::size_t tokens) const {
@@ -385,6 +400,7 @@ class Checker {
     require(op.exponentials.size() == 0, "exponentials do not belong to the row-relative softmax");
     require_range("zero_code", op.zero_code, 15, 15);
     require_range("unit_bits", op.unit_bits, 1, 15);
+    if (op.weights.size() != 0) check_weights(op);
     require_range("attend_multiplier", op.attend_multiplier, 0, INT32_MAX);
     require(op.codes[0] == 0, "the row maximum must have code 0");
     require((Wide{tokens} * 255) << op.unit_bits <= INT32_MAX, "P v can overflow 32 bits");

@@ -78,6 +78,7 @@ void visit_fields(V& v, FieldsOf<AttentionOp> auto& op) {
   v.optional_constant("exponentials", op.exponentials);
   v.optional_constant("codes", op.codes);
   v.optional_constant("probability_factor", op.probability_factor);
+  v.optional_constant("weights", op.weights);
   v.integer("unit_bits", op.unit_bits);
   v.integer("attend_multiplier", op.attend_multiplier);
   v.integer("attend_shift", op.attend_shift);

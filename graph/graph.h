@@ -139,6 +139,10 @@ struct AttentionOp {
   Constant<std::uint8_t> codes;  ///< kRowRelative: [256], round(d * score scale * log2 e)
   /// kUniform: [1], 2^32 / scale of the probabilities' codes.
   Constant<std::uint64_t> probability_factor;
+  /// kRowRelative: [16], weight of each code, the first 2^unit_bits, the last 0; or empty:
+  /// 2^(unit_bits
+  /// - c). A weight is a power of two, or three of them.
+  Constant<std::uint16_t> weights;
   std::int32_t unit_bits = 15;  ///< a code c weighs 2^(unit_bits - c); kUniform: c
   std::int32_t attend_multiplier = 0;
   std::int32_t attend_shift = 0;

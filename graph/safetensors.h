@@ -39,6 +39,8 @@ inline constexpr DType kDTypeOf<std::uint8_t> = DType::kU8;
 template <>
 inline constexpr DType kDTypeOf<std::int8_t> = DType::kS8;
 template <>
+inline constexpr DType kDTypeOf<std::uint16_t> = DType::kU16;
+template <>
 inline constexpr DType kDTypeOf<std::int16_t> = DType::kS16;
 template <>
 inline constexpr DType kDTypeOf<std::int32_t> = DType::kS32;

@@ -87,9 +87,12 @@ struct SoftmaxParams {
   /// [256], kLogInt, kUniform: exp(-d * scale) in fixed point; [0] > 0. See attention.cpp for the
   /// bounds.
   const std::uint64_t* exponentials = nullptr;
-  const std::uint8_t* codes = nullptr;   ///< [256], kRowRelative: code of d, [0] == 0
-  std::uint8_t zero_code = kZeroCode;    ///< 16, or 15 for a strictly 4-bit map
-  int unit_bits = 15;                    ///< kLogInt: 15. kRowRelative: tokens * 2^it * 255 < 2^31
+  const std::uint8_t* codes = nullptr;  ///< [256], kRowRelative: code of d, [0] == 0
+  std::uint8_t zero_code = kZeroCode;   ///< 16, or 15 for a strictly 4-bit map
+  int unit_bits = 15;                   ///< kLogInt: 15. kRowRelative: tokens * 2^it * 255 < 2^31
+  /// [16], kRowRelative: weights of the codes instead of powers of two, [0] == 2^unit_bits, none
+  /// above it. Null: powers of two, all that attention_bitshift takes.
+  const std::uint16_t* weights = nullptr;
   std::uint64_t probability_factor = 0;  ///< kUniform: 2^32 / what a code is worth
 };
 

@@ -311,6 +311,12 @@ const std::vector<Mutation> kAttention = {
      "unit_bits is 16"},
     {"log-int with codes", [](Graph& g) { reshape(op<AttentionOp>(g).codes, {256}); },
      "codes belong to"},
+    {"weights, first",
+     [](Graph& g) {
+       make_row_relative(g);
+       op<AttentionOp>(g).weights = Constant<std::uint16_t>({16}, std::vector<std::uint16_t>(16));
+     },
+     "the row maximum must weigh"},
     {"log-int, unit", [](Graph& g) { op<AttentionOp>(g).unit_bits = 14; }, "unit_bits is 14"},
     {"uniform without a factor", [](Graph& g) { op<AttentionOp>(g).form = SoftmaxForm::kUniform; },
      "probability_factor has shape [], expected [1]"},

@@ -5,11 +5,12 @@
 #include <cstdio>
 #include <random>
 
+#include "converters/default_method.h"
 #include "converters/equalize.h"
 #include "converters/lower_network.h"
-#include "converters/quantize.h"
 #include "engine/intaglio.h"
 #include "graph/model_file.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/tiny_vit.h"
 
 namespace intaglio::test {
@@ -172,6 +173,25 @@ TEST_CASE("rows of fc2 fifty times larger do not hurt the default method") {
   std::printf("loss with outliers in the stream: %.4f, the paper's recipe %.4f\n", loss, paper);
   CHECK(loss < 0.05);
   CHECK(loss < paper / 1.5);
+}
+
+TEST_CASE("one image is enough for a model that works") {
+  const Vit vit = tiny_vit(kShapes[0]).vit;
+  const CalibrationImages one = tiny_images(vit.image_size, 1, 16);
+  const CalibrationImages others = tiny_images(vit.image_size, 24, 16);
+  Network network = network_of(vit);
+  const std::vector<float> expected = float_logits(network, others);
+  const Calibration calibration = calibrate(network, one);
+  const auto found = integer_logits(lower(network, calibration, {}), others);
+  CHECK(distance(found, expected) < 0.25 * rms(expected));
+}
+
+TEST_CASE("floats that overflow are named") {
+  Vit vit = tiny_vit(kShapes[0]).vit;
+  for (float& w : vit.blocks[1].fc1.weight) w *= 1e38F;
+  Network network = network_of(vit);
+  check_error([&] { calibrate(network, tiny_images(vit.image_size, 2, 2)); },
+              ErrorCode::kUnsupported, "blocks.1.mlp");
 }
 
 TEST_CASE("a channel far out behind GELU gets a power of two of its own") {

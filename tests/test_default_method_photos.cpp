@@ -10,9 +10,9 @@
 
 #include "converters/accuracy.h"
 #include "converters/checkpoint.h"
+#include "converters/default_method.h"
 #include "converters/float_import.h"
 #include "converters/lower_network.h"
-#include "converters/quantize.h"
 #include "engine/decode_image.h"
 #include "engine/intaglio.h"
 #include "engine/preprocess.h"

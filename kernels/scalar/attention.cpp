@@ -63,6 +63,7 @@ constexpr std::int32_t kPowers[16] = {1,       1 << 1,  1 << 2,  1 << 3, 1 << 4,
 
 std::int32_t weight_of(const SoftmaxParams& params, std::uint8_t code) noexcept {
   if (params.form == SoftmaxForm::kUniform) return code;
+  if (params.weights != nullptr) return code < 16 ? params.weights[code] : 0;
   return code < params.zero_code && code <= params.unit_bits ? kPowers[params.unit_bits - code] : 0;
 }
 

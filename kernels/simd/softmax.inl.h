@@ -115,7 +115,8 @@ template <class V>
 inline void weigh_codes(const SoftmaxParams& params, SoftmaxTable& t) noexcept {
   for (int c = 0; c < 16; ++c) {
     const bool some = c < params.zero_code && c <= params.unit_bits;
-    const int weight = some ? 1 << (params.unit_bits - c) : 0;
+    const int power = some ? 1 << (params.unit_bits - c) : 0;
+    const int weight = params.weights != nullptr ? params.weights[c] : power;
     const auto word = static_cast<std::uint16_t>(V::kBytes ? weight : -weight);
     t.high[c] = static_cast<std::uint8_t>(word >> 8);
     t.low[c] = static_cast<std::uint8_t>(word & 0xff);

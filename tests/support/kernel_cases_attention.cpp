@@ -94,6 +94,17 @@ std::pair<std::int32_t, int> factor(Rng& rng, double size, std::size_t index, bo
   return {positive || index % 3 != 0 ? m : -m, std::min(shift, 62)};
 }
 
+std::vector<std::uint16_t> random_weights(Rng& rng, int unit_bits) {
+  std::vector<std::uint16_t> weights(16);
+  weights[0] = static_cast<std::uint16_t>(1 << unit_bits);
+  for (std::size_t i = 1; i < 15; ++i) {
+    const int shift = static_cast<int>(rng() % 16);
+    const int weight = (rng() % 2 == 0 ? 1 : 3) << shift;
+    weights[i] = static_cast<std::uint16_t>(weight <= weights[0] ? weight : weights[0]);
+  }
+  return weights;
+}
+
 CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) {
   constexpr std::int32_t kZeros[] = {0, 128, 255, 1, 127, 77};
   Rng rng(c.seed);
@@ -114,6 +125,9 @@ CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) 
   const auto v = make(c.tokens, c.fill.a);
   int unit_bits = 15;
   while (relative && ((c.tokens * 255) << unit_bits) > INT32_MAX) --unit_bits;
+  // Powers of two, or one and three times them; only the first is what a shift alone can do.
+  const bool weighted = relative && !bitshift && c.rows % 2 == 1;
+  const auto weights = c.layout.place(random_weights(rng, unit_bits));
   const double spread = 74.0 * 74.0 * std::sqrt(double(c.head_dim));
   const auto [score_multiplier, score_shift] = factor(rng, spread, index, false);
   const auto [multiplier, shift] =
@@ -130,6 +144,7 @@ CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) 
                   .codes = codes.data(),
                   .zero_code = static_cast<std::uint8_t>(relative || index % 4 == 0 ? 15 : 16),
                   .unit_bits = unit_bits,
+                  .weights = weighted ? weights.data() : nullptr,
                   .probability_factor = steps},
       .attend = {kZeros[index / 2 % 6], multiplier, shift,
                  index % 13 == 0 ? -300 : kZeros[index / 7 % 6]}};

@@ -1,4 +1,4 @@
-#include "converters/quantize.h"
+#include "converters/default_method.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,14 +10,18 @@
 namespace intaglio {
 namespace {
 
-/// Beyond so many halvings of the row's maximum, a score's weight is 0 (row_relative_codes).
-constexpr float kDeepestScore = 15.5F * 0.6931472F;
+/// Beyond ten halvings of the row's maximum, a score weighs 0 (row_relative_codes).
+constexpr float kDeepestScore = 10.5F * 0.6931472F;
 /// s16 reaches so much farther than what calibration has seen.
 constexpr double kStreamMargin = 1.5;
 /// Share of GELU's channels that the finest scale is for. Not fewer: a channel that answers to few
 /// classes may never have been seen at its largest.
 constexpr double kBulk = 0.99;
 constexpr int kLargestExponent = 7;
+/// A channel takes the next power of two when less than this share of its range would be kept.
+constexpr double kKeptShare = 0.8;
+/// Of n rows, the range is widened by kRangeMargin / sqrt(n): the fewer, the less they tell.
+constexpr float kRangeMargin = 1.5F;
 
 double largest_magnitude(const TensorRange& range) {
   return double{std::max(std::abs(range.lowest()), std::abs(range.highest()))};
@@ -50,6 +54,19 @@ bool has_own_grid(const Network& network, std::size_t id) {
   return std::holds_alternative<AttentionLayer>(reader);
 }
 
+/// What was seen, and the more beyond it the fewer rows that were.
+Grid margin_grid(const TensorRange& range) {
+  const float margin =
+      1 + kRangeMargin / std::sqrt(static_cast<float>(std::max<std::size_t>(range.rows, 1)));
+  return range_grid(margin * std::min(range.lowest(), 0.0F),
+                    margin * std::max(range.highest(), 0.0F));
+}
+
+Grid score_grid(const TensorRange& scores) {
+  const float low = std::max(scores.lowest(), scores.lowest_row_maximum - kDeepestScore);
+  return range_grid(std::min(low, 0.0F), std::max(scores.highest(), 0.0F));
+}
+
 /// Behind GELU: the finest scale serves most channels, powers of two those that reach beyond.
 Grid gelu_grid(const TensorRange& range) {
   constexpr float kGeluMinimum = -0.17F;
@@ -60,7 +77,7 @@ Grid gelu_grid(const TensorRange& range) {
   Grid grid = range_grid(kGeluMinimum, std::max(top, -kGeluMinimum));
   grid.exponents.resize(range.high.size());
   for (std::size_t c = 0; c < range.high.size(); ++c) {
-    const auto high = static_cast<double>(range.high[c]);
+    const double high = kKeptShare * double{range.high[c]};
     while (channel_top(grid, c) < high && grid.exponents[c] < kLargestExponent) {
       ++grid.exponents[c];
     }
@@ -94,14 +111,13 @@ Calibration calibrate(Network& network, const CalibrationImages& images,
     } else if (std::holds_alternative<GeluLayer>(layer.op)) {
       grid = gelu_grid(range);
     } else if (has_own_grid(network, id)) {
-      grid = range_grid(range.lowest(), range.highest());
+      grid = margin_grid(range);
     } else {
       calibration.grids.erase(layer.result);
     }
     if (std::holds_alternative<AttentionLayer>(layer.op)) {
-      const TensorRange& scores = ranges.at(score_grid_of(layer));
-      calibration.grids[score_grid_of(layer)] = range_grid(
-          std::max(scores.lowest(), scores.lowest_row_maximum - kDeepestScore), scores.highest());
+      const std::string scores = score_grid_of(layer);
+      calibration.grids[scores] = score_grid(ranges.at(scores));
     }
     if (const auto* linear = std::get_if<LinearLayer>(&layer.op)) {
       const auto src = calibration.grids.find(network.layers[layer.src].result);
