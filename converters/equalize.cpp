@@ -66,8 +66,10 @@ void rescale_output(FloatLinear& layer, std::size_t j, double scale, double offs
 void equalize_norm(NormLayer& norm, FloatLinear& reader, const TensorRange& range) {
   std::vector<double> radius, middle;
   for (std::size_t c = 0; c < reader.k; ++c) {
-    radius.push_back(double{range.radius(c)});
-    middle.push_back(double{range.middle(c)});
+    // Before gamma and beta, a channel's values have about unit variance.
+    const bool known = range.rows >= kEnoughRows;
+    radius.push_back(double{known ? range.radius(c) : 4 * std::abs(norm.gamma[c])});
+    middle.push_back(double{known ? range.middle(c) : norm.beta[c]});
   }
   const std::vector<double> scale = balance(std::move(radius), column_sizes(reader));
   for (std::size_t c = 0; c < reader.k; ++c) {
@@ -128,8 +130,7 @@ void equalize(Network& network, const TensorRanges& ranges) {
     LinearLayer* reader = id + 1 < network.layers.size() ? only_reader(network, id) : nullptr;
     if (reader == nullptr) continue;
     if (auto* norm = std::get_if<NormLayer>(&layer.op)) {
-      const TensorRange& range = ranges.at(layer.result);
-      if (range.rows >= kEnoughRows) equalize_norm(*norm, *reader, range);
+      equalize_norm(*norm, *reader, ranges.at(layer.result));
     } else if (std::holds_alternative<AttentionLayer>(layer.op)) {
       LinearLayer* qkv = linear_at(network, layer.src);
       equalize_attention(*qkv, *reader, ranges.at(network.layers[layer.src].result));

@@ -127,7 +127,7 @@ TEST_CASE("equalizing leaves the function as it is") {
 
 TEST_CASE("equalized channels lie around zero, and weights and ranges are in balance") {
   const Vit vit = with_moved_scales(tiny_vit(kShapes[0]).vit);
-  const CalibrationImages images = tiny_images(vit.image_size, 20, 10);
+  const CalibrationImages images = tiny_images(vit.image_size, kEnoughRows, 16);
   Network network = network_of(vit);
   equalize(network, measure_ranges(network, images));
   const TensorRanges ranges = measure_ranges(network, images);
@@ -157,7 +157,7 @@ TEST_CASE("scales moved between layers do not hurt the default method") {
     std::printf("loss: %.4f, with scales moved %.4f; the paper's recipe %.4f, %.4f\n", plain, moved,
                 loss_of_paper(vit), paper);
     CHECK(plain < 0.05);
-    CHECK(moved < 1.2 * plain + 0.002);
+    CHECK(moved < 1.5 * plain);
     CHECK(moved < paper / 4);
   }
 }
@@ -222,7 +222,7 @@ TEST_CASE("scores that no row can see do not widen their grid") {
   const Grid& grid = calibration.grids.at("blocks.0.attn.qact_attn1");
   const double low = -grid.scale * grid.zero_point;
   CHECK(double{range.lowest()} < low - 1);
-  CHECK(low <= double{range.lowest_row_maximum} - 10);
+  CHECK(low <= double{range.lowest_row_maximum} - 7);
 }
 
 }  // namespace intaglio::test
