@@ -30,13 +30,12 @@ int run_import(const ImportArguments& arguments) {
   imported.calibration.zero_code = arguments.attention_codes - 1;
   const Graph graph = lower(network_of(vit), imported.calibration, std::move(labels));
   write_output(arguments.model, serialize_model(graph));
-  std::size_t bytes = 0;
-  for (const Op& op : graph.ops) bytes += constant_bytes(op);
   std::printf(
       "%s: %zu blocks, %zu channels, %zu heads, %zux%zu pixels, %zu classes, %.2f MB of "
       "parameters\n",
       terminal_text(arguments.model.string()).c_str(), vit.blocks.size(), vit.dim, vit.heads,
-      vit.image_size, vit.image_size, vit.classes, static_cast<double>(bytes) / 1e6);
+      vit.image_size, vit.image_size, vit.classes,
+      static_cast<double>(constant_bytes(graph)) / 1e6);
   return 0;
 }
 

@@ -4,36 +4,10 @@
 #include <cassert>
 #include <functional>
 #include <numeric>
-#include <optional>
 #include <variant>
-
-#include "graph/fields.h"
 
 namespace intaglio {
 namespace {
-
-/// Values that an operation reads, in the order of Operands: a, then b.
-struct Inputs {
-  std::vector<ValueId> ids;
-  void input(const char*, ValueId id) { ids.push_back(id); }
-  void optional_input(const char*, const std::optional<ValueId>& id) {
-    if (id) ids.push_back(*id);
-  }
-  void output(const char*, ValueId) {}
-  template <typename T>
-  void constant(const char*, const Constant<T>&) {}
-  template <typename T>
-  void optional_constant(const char*, const Constant<T>&) {}
-  void integer(const char*, std::int32_t) {}
-  void real(const char*, double) {}
-  void form(const char*, SoftmaxForm) {}
-};
-
-std::vector<ValueId> inputs_of(const Op& op) {
-  Inputs inputs;
-  std::visit([&](const auto& params) { visit_fields(inputs, params); }, op.params);
-  return std::move(inputs.ids);
-}
 
 std::size_t bytes_of(const Value& value) {
   return std::accumulate(value.shape.begin(), value.shape.end(), dtype_size(value.dtype),

@@ -21,17 +21,10 @@ struct Uses {
 };
 
 Uses uses_of(const Op& op) {
-  return std::visit(
-      [](const auto& params) -> Uses {
-        if constexpr (requires { params.b; }) {
-          return {params.a, params.b, params.dst};
-        } else if constexpr (requires { params.residual; }) {
-          return {params.src, params.residual, params.dst};
-        } else {
-          return {params.src, std::nullopt, params.dst};
-        }
-      },
-      op.params);
+  const std::vector<ValueId> inputs = inputs_of(op);
+  Uses uses = {inputs[0], std::nullopt, result_of(op)};
+  if (inputs.size() > 1) uses.b = inputs[1];
+  return uses;
 }
 
 Uses uses_of(const Work& work) {

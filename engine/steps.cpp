@@ -476,10 +476,6 @@ struct MakeStep {
 
 }  // namespace
 
-ValueId result_of(const Op& op) {
-  return std::visit([](const auto& params) { return params.dst; }, op.params);
-}
-
 std::unique_ptr<Step> make_step(const Graph& graph, const Work& work,
                                 const kernels::KernelTable& table) {
   return std::visit(MakeStep{graph, work, table}, work.op->params);

@@ -67,7 +67,4 @@ std::unique_ptr<Step> make_step(const Graph& graph, const Work& work,
 std::unique_ptr<Step> make_step(const Graph& graph, const Op& op,
                                 const kernels::KernelTable& table);
 
-/// The value an operation makes.
-ValueId result_of(const Op& op);
-
 }  // namespace intaglio

@@ -117,7 +117,7 @@ class Checker {
   std::size_t max_value_bytes() {
     if (max_value_bytes_ == 0) {
       max_value_bytes_ = std::size_t{16} << 20;
-      for (const Op& op : graph_.ops) max_value_bytes_ += 16 * constant_bytes(op);
+      max_value_bytes_ += 16 * constant_bytes(graph_);
     }
     return max_value_bytes_;
   }

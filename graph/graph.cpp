@@ -13,10 +13,14 @@ struct Overloaded : Ts... {
 template <typename... Ts>
 Overloaded(Ts...) -> Overloaded<Ts...>;
 
-struct ByteCounter {
+/// What an operation's fields come to: bytes of constants, values that are read.
+struct Summary {
   std::size_t bytes = 0;
-  void input(const char*, ValueId) {}
-  void optional_input(const char*, const std::optional<ValueId>&) {}
+  std::vector<ValueId> inputs;
+  void input(const char*, ValueId id) { inputs.push_back(id); }
+  void optional_input(const char*, const std::optional<ValueId>& id) {
+    if (id) inputs.push_back(*id);
+  }
   void output(const char*, ValueId) {}
   template <typename T>
   void constant(const char*, const Constant<T>& constant) {
@@ -30,6 +34,12 @@ struct ByteCounter {
   void real(const char*, double) {}
   void form(const char*, SoftmaxForm) {}
 };
+
+Summary summarize(const Op& op) {
+  Summary summary;
+  std::visit([&](const auto& params) { visit_fields(summary, params); }, op.params);
+  return summary;
+}
 
 }  // namespace
 
@@ -56,10 +66,22 @@ std::size_t multiply_accumulates(const Graph& graph, const Op& op) {
   return 0;
 }
 
+std::vector<ValueId> inputs_of(const Op& op) {
+  return summarize(op).inputs;
+}
+
+ValueId result_of(const Op& op) {
+  return std::visit([](const auto& params) { return params.dst; }, op.params);
+}
+
 std::size_t constant_bytes(const Op& op) {
-  ByteCounter counter;
-  std::visit([&](const auto& params) { visit_fields(counter, params); }, op.params);
-  return counter.bytes;
+  return summarize(op).bytes;
+}
+
+std::size_t constant_bytes(const Graph& graph) {
+  std::size_t bytes = 0;
+  for (const Op& op : graph.ops) bytes += constant_bytes(op);
+  return bytes;
 }
 
 }  // namespace intaglio

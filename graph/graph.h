@@ -201,7 +201,12 @@ struct Graph {
 const char* kind_name(const OpParams& params);
 /// Multiply-accumulates of one inference; for attention both products, all rows.
 std::size_t multiply_accumulates(const Graph& graph, const Op& op);
-/// Bytes of the parameters.
+/// Values that an operation reads, in the order of its fields.
+std::vector<ValueId> inputs_of(const Op& op);
+/// The value that it makes.
+ValueId result_of(const Op& op);
+/// Bytes of the parameters of an operation, of all operations.
 std::size_t constant_bytes(const Op& op);
+std::size_t constant_bytes(const Graph& graph);
 
 }  // namespace intaglio

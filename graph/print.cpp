@@ -5,35 +5,13 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "graph/fields.h"
-
 namespace intaglio {
 namespace {
 
-/// The operands of an operation.
-struct Lister {
-  const Graph& graph;
-  std::vector<std::string> inputs;
-  const Value* result = nullptr;
-
-  void input(const char*, ValueId id) { inputs.push_back(graph.values[id].name); }
-  void optional_input(const char* field, const std::optional<ValueId>& id) {
-    if (id) input(field, *id);
-  }
-  void output(const char*, ValueId id) { result = &graph.values[id]; }
-  template <typename T>
-  void constant(const char*, const Constant<T>&) {}
-  template <typename T>
-  void optional_constant(const char*, const Constant<T>&) {}
-  void integer(const char*, std::int32_t) {}
-  void real(const char*, double) {}
-  void form(const char*, SoftmaxForm) {}
-};
-
-Lister list(const Graph& graph, const Op& op) {
-  Lister lister{graph, {}, nullptr};
-  std::visit([&](const auto& params) { visit_fields(lister, params); }, op.params);
-  return lister;
+std::vector<std::string> input_names(const Graph& graph, const Op& op) {
+  std::vector<std::string> names;
+  for (const ValueId id : inputs_of(op)) names.push_back(graph.values[id].name);
+  return names;
 }
 
 const char* short_type(DType dtype) {
@@ -81,18 +59,16 @@ std::string print(const Graph& graph) {
   text += fmt::format("\n{:<24} {:<12} {:<14} {:<30} {:>9} {:>9}\n", "operation", "kind", "result",
                       "grid of the result", "MACs", "bytes");
   std::size_t macs = 0;
-  std::size_t bytes = 0;
   for (const Op& op : graph.ops) {
-    const Value& dst = *list(graph, op).result;
+    const Value& dst = graph.values[result_of(op)];
     macs += multiply_accumulates(graph, op);
-    bytes += constant_bytes(op);
     text +=
         fmt::format("{:<24} {:<12} {:<14} {:<30} {:>9} {:>9}\n", op.name, kind_name(op.params),
                     shape_text(dst), grid_text(dst.grid),
                     count_text(multiply_accumulates(graph, op)), count_text(constant_bytes(op)));
   }
   text += fmt::format("{} operations, {:.3f} GMAC, {:.2f} MB of parameters\n", graph.ops.size(),
-                      double(macs) / 1e9, double(bytes) / 1e6);
+                      double(macs) / 1e9, double(constant_bytes(graph)) / 1e6);
   return text;
 }
 
@@ -103,15 +79,12 @@ std::string print_json(const Graph& graph) {
   json["logit_scale"] = graph.values[graph.output].grid.scale;
   json["provenance"] = graph.provenance;
   std::size_t macs = 0;
-  std::size_t bytes = 0;
   for (const Op& op : graph.ops) {
-    const Lister operands = list(graph, op);
-    const Value& dst = *operands.result;
+    const Value& dst = graph.values[result_of(op)];
     macs += multiply_accumulates(graph, op);
-    bytes += constant_bytes(op);
     json["ops"].push_back({{"name", op.name},
                            {"op", kind_name(op.params)},
-                           {"inputs", operands.inputs},
+                           {"inputs", input_names(graph, op)},
                            {"output", dst.name},
                            {"dtype", short_type(dst.dtype)},
                            {"shape", dst.shape},
@@ -122,7 +95,7 @@ std::string print_json(const Graph& graph) {
                            {"bytes", constant_bytes(op)}});
   }
   json["macs"] = macs;
-  json["bytes"] = bytes;
+  json["bytes"] = constant_bytes(graph);
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
