@@ -8,25 +8,17 @@ import csv
 import io
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import unittest
 import xml.etree.ElementTree
 from pathlib import Path
 
+from support.programs import run
+
 BENCH, CONVERT, SOURCE = (Path(arg).resolve() for arg in sys.argv[1:4])
 GLYPHS = SOURCE / "converters" / "glyphs"
 QUICK = ("--seconds", 0.02)
-
-
-def run(*command, status=0):
-    """Runs a program; fails the test unless it ends with `status` and without a signal."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True,
-                          timeout=600)
-    if done.returncode != status:
-        raise AssertionError(f"{command}: status {done.returncode}, expected {status}\n{done.stderr}")
-    return done
 
 
 def bench(*arguments, **options):

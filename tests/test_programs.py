@@ -16,19 +16,12 @@ import tempfile
 import unittest
 from pathlib import Path
 
+from support.programs import run
+
 CONVERT, CLASSIFY, GLYPHS = (Path(arg).resolve() for arg in sys.argv[1:4])
 CHECKPOINT = GLYPHS / "glyphs.safetensors"
 LABELS = GLYPHS / "labels.txt"
 SAMPLES = GLYPHS / "samples"
-
-
-def run(*command, status=0, stdin=None):
-    """Runs a program; fails the test unless it ends with `status` and without a signal."""
-    done = subprocess.run([str(part) for part in command], input=stdin, capture_output=True,
-                          text=True, timeout=600)
-    if done.returncode != status:
-        raise AssertionError(f"{command}: status {done.returncode}, expected {status}\n{done.stderr}")
-    return done
 
 
 def read_safetensors(path):

@@ -14,6 +14,7 @@
 #include "converters/lower_network.h"
 #include "converters/observers.h"
 #include "converters/report.h"
+#include "engine/intaglio.h"
 #include "engine/steps.h"
 #include "graph/model_file.h"
 #include "tests/support/expect_error.h"
