@@ -103,15 +103,11 @@ class Comparison : public TensorObserver {
     return false;
   }
 
-  /// Integer logits of an image of this batch, real.
-  std::vector<double> logits(std::size_t image) {
+  /// Integer logits of an image of this batch.
+  std::span<const std::int32_t> logits(std::size_t image) {
     const auto bytes = runs_[image]->value(graph_.output);
-    const auto* codes = reinterpret_cast<const std::int32_t*>(bytes.data());
-    std::vector<double> reals;
-    for (std::size_t i = 0; i < bytes.size() / sizeof(std::int32_t); ++i) {
-      reals.push_back(graph_.values[graph_.output].grid.scale * codes[i]);
-    }
-    return reals;
+    return {reinterpret_cast<const std::int32_t*>(bytes.data()),
+            bytes.size() / sizeof(std::int32_t)};
   }
   const std::vector<Watched>& watched() const { return watched_; }
 
@@ -249,40 +245,6 @@ std::size_t parameters_of(const Network& network) {
   return count;
 }
 
-template <typename RangeT>
-std::size_t best(const RangeT& logits) {
-  return static_cast<std::size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-/// Sums over the logits of all images.
-class LogitSums {
- public:
-  explicit LogitSums(AccuracySummary& summary) : summary_(summary) {}
-
-  void add(std::span<const float> reals, std::span<const double> found, const std::size_t* label) {
-    const std::size_t expected = best(reals);
-    const std::size_t got = best(found);
-    summary_.images += 1;
-    summary_.agreeing += expected == got;
-    if (label != nullptr) {
-      summary_.labelled += 1;
-      summary_.float_right += expected == *label;
-      summary_.integer_right += got == *label;
-    }
-    for (std::size_t i = 0; i < reals.size(); ++i) {
-      const double error = found[i] - double{reals[i]};
-      squares_ += error * error;
-      summary_.logit_max_error = std::max(summary_.logit_max_error, std::abs(error));
-    }
-    const double all = double(summary_.images) * double(reals.size());
-    summary_.logit_rmse = std::sqrt(squares_ / all);
-  }
-
- private:
-  AccuracySummary& summary_;
-  double squares_ = 0;
-};
-
 void require_images(const Network& network, const Graph& graph, std::size_t bytes,
                     std::size_t count, std::span<const std::size_t> labels) {
   const std::size_t size = network.image_size;
@@ -304,11 +266,12 @@ Accuracy compare(const Network& network, const Calibration& calibration, const G
                  std::span<const std::size_t> labels, std::size_t threads,
                  const std::function<void(double share)>& progress) {
   require_images(network, graph, pixels.size(), count, labels);
-  if (threads == 0) threads = ThreadPool().concurrency();
+  if (threads == 0) threads = available_cpus();
   Comparison comparison(network, calibration, graph, threads);
   FloatExecutor executor(network, threads);
   Accuracy accuracy;
-  LogitSums sums(accuracy.summary);
+  LogitSums sums;
+  const double scale = graph.values[graph.output].grid.scale;
   const std::size_t per_image = pixels.size() / count;
   const std::size_t classes = network.layers.back().channels;
   const std::size_t batch = std::min(threads, kLargestBatch);
@@ -318,8 +281,8 @@ Accuracy compare(const Network& network, const Calibration& calibration, const G
     comparison.begin(part, images);
     const std::vector<float> logits = executor.run(part, images, &comparison);
     for (std::size_t i = 0; i < images; ++i) {
-      sums.add(std::span(logits).subspan(i * classes, classes), comparison.logits(i),
-               labels.empty() ? nullptr : &labels[first + i]);
+      sums.add(std::span(logits).subspan(i * classes, classes), comparison.logits(i), scale,
+               labels.empty() ? std::nullopt : std::optional(labels[first + i]));
     }
     if (progress) progress(double(first + images) / double(count));
   }
@@ -328,9 +291,10 @@ Accuracy compare(const Network& network, const Calibration& calibration, const G
     accuracy.tensors.back().weight_snr_db = weight_snr(network, calibration, graph, *watched.op);
   }
   AccuracySummary& summary = accuracy.summary;
+  static_cast<LogitFit&>(summary) = sums.result();
   summary.classes = classes;
   summary.float_bytes = parameters_of(network) * sizeof(float);
-  for (const Op& op : graph.ops) summary.integer_bytes += constant_bytes(op);
+  summary.integer_bytes = constant_bytes(graph);
   return accuracy;
 }
 

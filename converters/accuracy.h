@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "converters/calibration.h"
+#include "converters/logit_sums.h"
 #include "converters/network.h"
 #include "graph/graph.h"
 
@@ -51,11 +52,8 @@ struct TensorAccuracy {
   std::optional<double> weight_snr_db;
 };
 
-struct AccuracySummary {
-  std::size_t images = 0, labelled = 0, classes = 0;
-  std::size_t float_right = 0, integer_right = 0;  ///< of the labelled
-  std::size_t agreeing = 0;                        ///< images with the same best class
-  double logit_rmse = 0, logit_max_error = 0;
+struct AccuracySummary : LogitFit {
+  std::size_t classes = 0;
   std::size_t float_bytes = 0, integer_bytes = 0;  ///< of parameters
 };
 

@@ -71,13 +71,13 @@ class PaperCalibrator : public TensorObserver {
   }
   bool scores(const std::string& name, std::span<float> values, std::size_t tokens) override {
     tensor(name, values, tokens);
-    if (last_) {  // constant scores: a scale that the integer exponential still takes
-      Grid& grid = calibration.grids.at(name);
-      grid.scale = std::max(grid.scale, kSmallestScoreScale);
-    }
-    if (!last_ || calibration.softmax != SoftmaxForm::kLogInt) return false;
+    if (!last_) return false;
+    // Of constant scores: a scale that the integer exponential still takes.
+    Grid& grid = calibration.grids.at(name);
+    grid.scale = std::max(grid.scale, kSmallestScoreScale);
+    if (calibration.softmax != SoftmaxForm::kLogInt) return false;
     // The reference has the scale by now, and goes on with its own softmax in the last batch.
-    const auto scale = static_cast<float>(calibration.grids.at(name).scale);
+    const auto scale = static_cast<float>(grid.scale);
     for (std::size_t at = 0; at < values.size(); at += tokens) {
       log_int_softmax(values.subspan(at, tokens), scale);
     }

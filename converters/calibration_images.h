@@ -37,4 +37,14 @@ std::vector<std::uint8_t> load_pixels(std::span<const std::filesystem::path> ima
                                       const Preprocessing& preprocessing, std::size_t threads,
                                       const std::function<void(std::size_t)>& done = {});
 
+/// Of images some of which cannot be read.
+struct ReadableImages {
+  std::vector<std::uint8_t> pixels;  ///< [read, height, width, 3]
+  std::vector<std::size_t> read;     ///< indices of those that could be
+  std::vector<std::string> errors;   ///< of the others, in order
+};
+/// The same as load_pixels(), leaving out what cannot be read.
+ReadableImages load_readable(std::span<const std::filesystem::path> images,
+                             const Preprocessing& preprocessing, std::size_t threads);
+
 }  // namespace intaglio

@@ -6,20 +6,17 @@
 #include <span>
 #include <string>
 
+#include "converters/logit_sums.h"
 #include "converters/network.h"
 #include "engine/classify_inputs.h"
 #include "engine/intaglio.h"
 
 namespace intaglio {
 
-/// Of labelled images, in percent of those that could be read.
+/// Of labelled images.
 struct Evaluation {
-  std::size_t images = 0;  ///< compared
+  LogitFit fit;            ///< of those that could be read
   std::size_t failed = 0;  ///< could not be read
-  double float_top1 = 0;
-  double integer_top1 = 0;
-  double agreement = 0;   ///< same top-1 class in both
-  double logit_rmse = 0;  ///< root of the mean squared difference of the real logits
 };
 
 struct EvaluateOptions {

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
-#include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
 
+#include "engine/thread_pool.h"
 #include "graph/error.h"
+#include "graph/parallel.h"
 
 namespace intaglio {
 namespace {
@@ -75,29 +75,13 @@ void no_threads_of_openmp() {
   if (set != nullptr) set(1);
 }
 
-/// The first error of several threads.
-class FirstError {
- public:
-  void keep() noexcept {
-    const std::lock_guard lock(mutex_);
-    if (!error_) error_ = std::current_exception();
-  }
-  void rethrow() const {
-    if (error_) std::rethrow_exception(error_);
-  }
-
- private:
-  std::mutex mutex_;
-  std::exception_ptr error_;
-};
-
 /// One batch on its way through the network.
 class Run {
  public:
-  Run(const Network& network, ThreadPool& pool, std::span<const std::uint8_t> pixels,
+  Run(const Network& network, std::size_t threads, std::span<const std::uint8_t> pixels,
       std::size_t images, TensorObserver* observer)
       : network_(network),
-        pool_(pool),
+        threads_(threads),
         pixels_(pixels),
         images_(images),
         observer_(observer),
@@ -143,17 +127,10 @@ class Run {
   }
   template <typename Body>
   void each_image(const Body& body) {
-    FirstError error;
-    const std::size_t tasks = std::min(images_, pool_.concurrency());
-    pool_.run(tasks, [&](std::size_t task) {
-      try {
-        no_threads_of_openmp();
-        for (std::size_t image = task; image < images_; image += tasks) body(image);
-      } catch (...) {
-        error.keep();
-      }
+    run_pieces(images_, threads_, [&](std::size_t image) {
+      no_threads_of_openmp();
+      body(image);
     });
-    error.rethrow();
   }
   /// Part of `values` that belongs to an image.
   template <typename FloatsT>
@@ -283,7 +260,7 @@ class Run {
   }
 
   const Network& network_;
-  ThreadPool& pool_;
+  std::size_t threads_;
   std::span<const std::uint8_t> pixels_;
   std::size_t images_;
   TensorObserver* observer_;
@@ -293,7 +270,9 @@ class Run {
 }  // namespace
 
 FloatExecutor::FloatExecutor(const Network& network, std::size_t threads)
-    : network_(network), last_reader_(network.layers.size()), pool_(threads) {
+    : network_(network),
+      last_reader_(network.layers.size()),
+      threads_(threads != 0 ? threads : available_cpus()) {
   for (std::size_t id = 0; id < network.layers.size(); ++id) {
     last_reader_[network.layers[id].src] = id;
     if (const auto* add = std::get_if<AddLayer>(&network.layers[id].op)) {
@@ -304,7 +283,7 @@ FloatExecutor::FloatExecutor(const Network& network, std::size_t threads)
 
 std::vector<float> FloatExecutor::run(std::span<const std::uint8_t> pixels, std::size_t images,
                                       TensorObserver* observer) {
-  Run run(network_, pool_, pixels, images, observer);
+  Run run(network_, threads_, pixels, images, observer);
   const std::size_t layers = network_.layers.size();
   for (std::size_t id = 0; id < layers; ++id) {
     run.layer(id);

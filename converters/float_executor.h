@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "converters/network.h"
-#include "engine/thread_pool.h"
 
 namespace intaglio {
 
@@ -43,7 +42,7 @@ class FloatExecutor {
  private:
   const Network& network_;
   std::vector<std::size_t> last_reader_;  ///< per layer: when its result may go
-  ThreadPool pool_;
+  std::size_t threads_;
 };
 
 }  // namespace intaglio

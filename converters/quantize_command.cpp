@@ -202,12 +202,10 @@ class Run {
 
   void lower_to_bytes(const Calibration& calibration) {
     graph_ = lower(network_, calibration, labels_);
-    std::size_t parameters = 0;
-    for (const Op& op : graph_.ops) parameters += constant_bytes(op);
     bytes_ = serialize_model(graph_);
     facts_["model"] = {{"path", arguments_.model.string()},
                        {"bytes", bytes_.size()},
-                       {"parameter_bytes", parameters}};
+                       {"parameter_bytes", constant_bytes(graph_)}};
   }
 
   void tell_result() {
@@ -238,39 +236,38 @@ class Run {
     };
     const Evaluation a = intaglio::evaluate(network_, model, labelled_, options);
     progress.clear();
-    facts_["accuracy"] = {{"images", a.images},         {"failed", a.failed},
-                          {"float_top1", a.float_top1}, {"integer_top1", a.integer_top1},
-                          {"agreement", a.agreement},   {"logit_rmse", a.logit_rmse}};
+    const auto percent = [&](std::size_t part) {
+      return 100 * double(part) / double(std::max<std::size_t>(a.fit.images, 1));
+    };
+    const double of_float = percent(a.fit.float_right);
+    const double of_integer = percent(a.fit.integer_right);
+    const double agreement = percent(a.fit.agreeing);
+    facts_["accuracy"] = {{"images", a.fit.images}, {"failed", a.failed},
+                          {"float_top1", of_float}, {"integer_top1", of_integer},
+                          {"agreement", agreement}, {"logit_rmse", a.fit.logit_rmse}};
     char text[160];
     std::snprintf(text, sizeof text,
                   "%zu images: top-1 float %.2f %%, integer %.2f %%, agreement %.2f %%, "
                   "RMSE of logits %.4f",
-                  a.images, a.float_top1, a.integer_top1, a.agreement, a.logit_rmse);
+                  a.fit.images, of_float, of_integer, agreement, a.fit.logit_rmse);
     tell(text);
     return a.failed == 0;
   }
 
-  /// Of up to kReportImages labelled images, spread over all; what cannot be read has been told.
-  std::vector<std::uint8_t> labelled_pixels(std::vector<std::size_t>& labels) const {
-    std::vector<std::uint8_t> pixels;
-    const std::size_t wanted = std::min(kReportImages, labelled_.size());
-    for (std::size_t i = 0; i < wanted; ++i) {
-      const InputImage& image = labelled_[i * labelled_.size() / wanted];
-      try {
-        const auto one = load_pixels(std::array{image.path}, network_.preprocessing, 1);
-        pixels.insert(pixels.end(), one.begin(), one.end());
-        labels.push_back(image.label.value());
-      } catch (const Error&) {
-        continue;
-      }
-    }
-    return pixels;
-  }
-
   /// On labelled images where there are some: those of the calibration flatter.
   void report(const Calibration& calibration) {
-    std::vector<std::size_t> labels;
-    std::vector<std::uint8_t> pixels = labelled_pixels(labels);
+    std::vector<fs::path> paths;
+    std::vector<std::size_t> all_labels, labels;
+    const std::size_t wanted = std::min(kReportImages, labelled_.size());
+    for (std::size_t i = 0; i < wanted; ++i) {  // spread over all
+      const InputImage& image = labelled_[i * labelled_.size() / wanted];
+      paths.push_back(image.path);
+      all_labels.push_back(image.label.value());
+    }
+    // What cannot be read has been told by the evaluation.
+    ReadableImages readable = load_readable(paths, network_.preprocessing, arguments_.threads);
+    for (const std::size_t i : readable.read) labels.push_back(all_labels[i]);
+    std::vector<std::uint8_t>& pixels = readable.pixels;
     std::size_t count = labels.size();
     if (count == 0) {
       count = std::min(kReportImages, images_.count);
