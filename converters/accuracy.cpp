@@ -247,10 +247,11 @@ std::size_t parameters_of(const Network& network) {
 
 void require_images(const Network& network, const Graph& graph, std::size_t bytes,
                     std::size_t count, std::span<const std::size_t> labels) {
-  const std::size_t size = network.image_size;
-  require(graph.values[graph.input].shape == std::vector<std::size_t>{size, size, 3},
+  const std::size_t height = network.image_height;
+  const std::size_t width = network.image_width;
+  require(graph.values[graph.input].shape == std::vector<std::size_t>{height, width, 3},
           "the graph takes images of another size");
-  const std::size_t per_image = 3 * size * size;
+  const std::size_t per_image = 3 * height * width;
   require(count != 0 && bytes / count == per_image && bytes % count == 0,
           "expected " + std::to_string(count) + " images of " + std::to_string(per_image) +
               " bytes, found " + std::to_string(bytes) + " bytes");

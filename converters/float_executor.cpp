@@ -139,9 +139,10 @@ class Run {
   }
 
   void execute(const Layer& layer, const PatchesLayer& op, const Floats&, Floats& dst) {
-    const std::size_t size = network_.image_size;
+    const std::size_t height = network_.image_height;
+    const std::size_t width = network_.image_width;
     const std::size_t run = op.patch * 3;  // floats of a patch that lie side by side in the image
-    const std::size_t across = size / op.patch;
+    const std::size_t across = width / op.patch;
     float table[3][256];
     for (std::size_t c = 0; c < 3; ++c) {
       for (std::size_t p = 0; p < 256; ++p) {
@@ -150,12 +151,12 @@ class Run {
       }
     }
     each_image([&](std::size_t image) {
-      const std::uint8_t* src = pixels_.data() + image * size * size * 3;
+      const std::uint8_t* src = pixels_.data() + image * height * width * 3;
       for (std::size_t patch = 0; patch < layer.rows; ++patch) {
         float* out = part(dst, image) + patch * layer.channels;
         for (std::size_t y = 0; y < op.patch; ++y) {
           const std::uint8_t* row =
-              src + ((patch / across * op.patch + y) * size + patch % across * op.patch) * 3;
+              src + ((patch / across * op.patch + y) * width + patch % across * op.patch) * 3;
           for (std::size_t i = 0; i < run; ++i) out[y * run + i] = table[i % 3][row[i]];
         }
       }
@@ -257,6 +258,14 @@ class Run {
     for (std::size_t image = 0; image < images_; ++image) {
       std::copy_n(part(src, image), layer.rows * layer.channels, part(dst, image));
     }
+  }
+
+  void execute(const Layer& layer, const MergeLayer&, const Floats&, Floats&) {
+    throw Error(ErrorCode::kUnsupported, layer.name + ": not yet");
+  }
+
+  void execute(const Layer& layer, const MeanLayer&, const Floats&, Floats&) {
+    throw Error(ErrorCode::kUnsupported, layer.name + ": not yet");
   }
 
   const Network& network_;

@@ -34,7 +34,7 @@ class FloatExecutor {
   /// The network must outlive the executor. threads 0: one per CPU that this process may use.
   explicit FloatExecutor(const Network& network, std::size_t threads = 0);
 
-  /// pixels [images, size, size, 3], RGB; returns logits [images, classes]. Throws
+  /// pixels [images, height, width, 3], RGB; returns logits [images, classes]. Throws
   /// Error(kUnsupported) naming the tensor where float32 overflows.
   std::vector<float> run(std::span<const std::uint8_t> pixels, std::size_t images,
                          TensorObserver* observer = nullptr);

@@ -19,7 +19,7 @@ class Lowering {
 
   Graph run() {
     graph_.input =
-        add_value("image", DType::kU8, {network_.image_size, network_.image_size, 3}, {});
+        add_value("image", DType::kU8, {network_.image_height, network_.image_width, 3}, {});
     for (std::size_t i = 0; i < network_.layers.size(); ++i) {
       std::visit([&](const auto& op) { lower_layer(i, network_.layers[i], op); },
                  network_.layers[i].op);
@@ -255,6 +255,14 @@ class Lowering {
     op.src = made_[layer.src].value;
     const Value& src = graph_.values[op.src];
     make(id, op, src.dtype, src.grid);
+  }
+
+  void lower_layer(std::size_t, const Layer& layer, const MergeLayer&) {
+    throw Error(ErrorCode::kUnsupported, layer.name + ": not yet");
+  }
+
+  void lower_layer(std::size_t, const Layer& layer, const MeanLayer&) {
+    throw Error(ErrorCode::kUnsupported, layer.name + ": not yet");
   }
 
   const Network& network_;

@@ -8,6 +8,19 @@ std::string score_grid_of(const Layer& attention) {
   return attention.name + ".qact_attn1";
 }
 
+std::string bias_grid_of(const Layer& attention) {
+  return attention.name + ".qact_table";
+}
+
+std::string biased_grid_of(const Layer& attention) {
+  return attention.name + ".qact2";
+}
+
+std::string softmax_grid_of(const Layer& attention) {
+  const bool biased = !std::get<AttentionLayer>(attention.op).bias.empty();
+  return biased ? biased_grid_of(attention) : score_grid_of(attention);
+}
+
 std::string probability_grid_of(const Layer& attention) {
   return attention.name + ".log_int_softmax";  // the module's name in FQ-ViT, whatever it does
 }
@@ -25,7 +38,9 @@ bool Network::is_stream(std::size_t id) const {
   for (const std::size_t reader : readers_of(id)) {
     const auto& op = layers[reader].op;
     if (std::holds_alternative<NormLayer>(op)) return true;
-    if (std::holds_alternative<SelectLayer>(op) && is_stream(reader)) return true;
+    const bool moves_rows =
+        std::holds_alternative<SelectLayer>(op) || std::holds_alternative<MergeLayer>(op);
+    if (moves_rows && is_stream(reader)) return true;
   }
   return false;
 }
@@ -37,7 +52,9 @@ std::vector<std::size_t> Network::needed_rows() const {
     const Layer& layer = layers[id];
     const Layer& src = layers[layer.src];
     const bool mixes_rows = std::holds_alternative<AttentionLayer>(layer.op) ||
-                            std::holds_alternative<EmbedLayer>(layer.op);
+                            std::holds_alternative<EmbedLayer>(layer.op) ||
+                            std::holds_alternative<MergeLayer>(layer.op) ||
+                            std::holds_alternative<MeanLayer>(layer.op);
     const bool selects = std::holds_alternative<SelectLayer>(layer.op);
     const std::size_t rows = mixes_rows ? src.rows
                              : selects  ? layer.rows * layer.channels / src.channels
@@ -55,8 +72,12 @@ std::size_t Network::multiply_accumulates() const {
   for (const Layer& layer : layers) {
     if (const auto* linear = std::get_if<LinearLayer>(&layer.op)) {
       macs += layer.rows * linear->n * linear->k;
-    } else if (std::holds_alternative<AttentionLayer>(layer.op)) {
-      macs += 2 * layer.rows * layer.rows * layer.channels;
+    } else if (const auto* attention = std::get_if<AttentionLayer>(&layer.op)) {
+      const std::size_t w = attention->window;
+      const auto padded = [&](std::size_t n) { return (n + w - 1) / w * w; };
+      macs += 2 * layer.channels *
+              (w == 0 ? layer.rows * layer.rows
+                      : padded(layer.width) * padded(layer.rows / layer.width) * w * w);
     }
   }
   return macs;

@@ -28,7 +28,7 @@ class Builder {
       x = add("joined", "joined", x, 1, prefix * vit_.dim, SelectLayer{prefix, true});
     }
     linear("head", "logits", x, vit_.head);
-    network_.image_size = vit_.image_size;
+    network_.image_height = network_.image_width = vit_.image_size;
     network_.preprocessing = vit_.preprocessing;
     network_.provenance = std::move(vit_.provenance);
     return std::move(network_);

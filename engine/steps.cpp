@@ -467,6 +467,7 @@ struct MakeStep {
     return make<ResidualAddStep>(op);
   }
   std::unique_ptr<Step> operator()(const SelectRowsOp&) const { return nullptr; }
+  std::unique_ptr<Step> operator()(const MeanRowsOp&) const { return nullptr; }
 
   template <typename StepT, typename OpT>
   std::unique_ptr<Step> make(const OpT& op) const {

@@ -7,7 +7,7 @@
 #include <set>
 #include <string_view>
 
-#include "graph/error.h"
+#include "graph/check_context.h"
 #include "kernels/fixed_point.h"
 
 namespace intaglio {
@@ -15,7 +15,7 @@ namespace {
 
 using kernels::kMaxExponent;
 using kernels::kMaxGemmDepth;
-using kernels::kMaxHeadDim;
+using kernels::kMaxMeanRows;
 using kernels::kMaxNormDim;
 using kernels::kMaxShift;
 using kernels::kNormFractionBits;
@@ -23,19 +23,10 @@ using kernels::kNormFractionBits;
 // Far more than any network of today; planning is quadratic in it.
 constexpr std::size_t kMaxOperations = 10'000;
 
-using Wide = __int128;
-constexpr Wide kLimit63 = Wide{1} << 63;
-
-std::string shape_text(const std::vector<std::size_t>& shape) {
-  std::string text = "[";
-  for (const std::size_t n : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(n);
-  return text + "]";
-}
-
 /// Checks one graph; the methods are called in the order of the file.
-class Checker {
+class Checker : public CheckContext {
  public:
-  explicit Checker(const Graph& graph) : graph_(graph), made_(graph.values.size(), false) {}
+  using CheckContext::CheckContext;
 
   void run() {
     if (graph_.values.empty() || graph_.ops.empty()) fail("the graph is empty");
@@ -59,33 +50,10 @@ class Checker {
       if (!made_[i]) fail("no operation makes value '" + graph_.values[i].name + "'");
     }
     if (graph_.output == graph_.input) fail("the output is the input");
+    check_features();
   }
 
  private:
-  [[noreturn]] void fail(const std::string& what) const {
-    throw Error(ErrorCode::kFormat, where_ + ": " + what);
-  }
-  void require(bool condition, const char* what) const {
-    if (!condition) fail(what);
-  }
-  template <typename T>
-  void require_range(const char* name, T value, std::int64_t low, std::int64_t high) const {
-    if (std::int64_t{value} < low || std::int64_t{value} > high) {
-      fail(std::string(name) + " is " + std::to_string(value) + ", allowed is " +
-           std::to_string(low) + " to " + std::to_string(high));
-    }
-  }
-  template <typename T>
-  void require_shape(const char* name, const Constant<T>& constant,
-                     const std::vector<std::size_t>& shape) const {
-    std::size_t elements = 1;
-    for (const std::size_t n : shape) elements *= n;
-    if (constant.shape() != shape || constant.size() != elements) {
-      fail(std::string(name) + " has shape " + shape_text(constant.shape()) + ", expected " +
-           shape_text(shape));
-    }
-  }
-
   // --- values -----------------------------------------------------------------------------------
 
   void check_value(const Value& value) {
@@ -108,8 +76,7 @@ class Checker {
     require(std::isfinite(grid.scale) && grid.scale > 0, "the scale must be positive and finite");
     require_range("zero_point", grid.zero_point, 0, value.dtype == DType::kU8 ? 255 : 0);
     if (grid.exponents.empty()) return;
-    require(value.shape.size() == 2 && grid.exponents.size() == value.shape[1],
-            "exponents must be one per channel");
+    require(grid.exponents.size() == channels_of(value), "exponents must be one per channel");
     for (const std::uint8_t k : grid.exponents) require_range("exponent", k, 0, kMaxExponent);
   }
 
@@ -148,40 +115,17 @@ class Checker {
     }
   }
 
-  const Value& source(ValueId id) const {
-    if (id >= graph_.values.size()) fail("an operand is no value");
-    if (!made_[id]) fail("'" + graph_.values[id].name + "' is used before it is made");
-    if (id == graph_.output) fail("the logits are read by an operation");
-    return graph_.values[id];
-  }
-  const Value& made(ValueId id) {
-    if (id >= graph_.values.size()) fail("the result is no value");
-    if (made_[id]) fail("'" + graph_.values[id].name + "' is made twice");
-    made_[id] = true;
-    return graph_.values[id];
-  }
-  void require_matrix(const Value& value, DType dtype) const {
-    if (value.dtype != dtype || value.shape.size() != 2) {
-      fail("'" + value.name + "' is " + std::string(dtype_name(value.dtype)) + " " +
-           shape_text(value.shape) + ", expected " + std::string(dtype_name(dtype)) +
-           " [rows, channels]");
+  void check_features() const {
+    std::set<std::string_view> names;
+    for (const Feature& feature : graph_.features) {
+      if (feature.name.empty() || !names.insert(feature.name).second) {
+        fail("a feature needs a name of its own, found '" + feature.name + "' again");
+      }
+      if (feature.value >= graph_.values.size() || feature.value == graph_.input ||
+          feature.value == graph_.output) {
+        fail("feature '" + feature.name + "' must be a value between image and logits");
+      }
     }
-  }
-  void require_same_shape(const Value& a, const Value& b) const {
-    if (a.shape != b.shape) {
-      fail("'" + a.name + "' " + shape_text(a.shape) + " and '" + b.name + "' " +
-           shape_text(b.shape) + " must have one shape");
-    }
-  }
-  void require_one_scale(const Value& value) const {
-    if (!value.grid.exponents.empty()) fail("'" + value.name + "' must have one scale");
-  }
-  static int max_exponent(const Grid& grid) {
-    return grid.exponents.empty() ? 0
-                                  : *std::max_element(grid.exponents.begin(), grid.exponents.end());
-  }
-  static std::int64_t max_distance(std::int32_t zero_point) {
-    return std::max(zero_point, 255 - zero_point);
   }
 
   // --- operations -------------------------------------------------------------------------------
@@ -190,22 +134,30 @@ class Checker {
     const Value& src = source(op.src);
     const Value& dst = made(op.dst);
     require(op.src == graph_.input, "patches are made of the input image");
-    require_matrix(dst, DType::kU8);
+    require_rows(dst, DType::kU8);
     require_range("patch", op.patch, 1, 1024);
     const auto patch = std::size_t(op.patch);
-    require(src.shape[0] % patch == 0 && src.shape[1] % patch == 0,
-            "the patch must divide the image");
-    require(dst.shape[0] == src.shape[0] / patch * (src.shape[1] / patch) &&
-                dst.shape[1] == patch * patch * 3,
-            "the result must be [patches, patch * patch * 3]");
+    const std::size_t height = (src.shape[0] + patch - 1) / patch;
+    const std::size_t width = (src.shape[1] + patch - 1) / patch;
+    const std::size_t channels = patch * patch * 3;
+    if (op.padding.size() != 0) {
+      require_shape("padding", op.padding, {3});
+    } else {
+      require(src.shape[0] % patch == 0 && src.shape[1] % patch == 0,
+              "without padding, the patch must divide the image");
+    }
+    const std::vector<std::size_t> sequence = {height * width, channels};
+    const std::vector<std::size_t> map = {height, width, channels};
+    require(dst.shape == sequence || dst.shape == map,
+            "the result must be [patches, patch * patch * 3] or a map of them");
     require_shape("table", op.table, {3, 256});
   }
 
   void check_op(const LookupOp& op) {
     const Value& src = source(op.src);
     const Value& dst = made(op.dst);
-    require_matrix(src, DType::kU8);
-    require_matrix(dst, DType::kU8);
+    require_rows(src, DType::kU8);
+    require_rows(dst, DType::kU8);
     require_same_shape(src, dst);
     require_shape("table", op.table, {256});
   }
@@ -227,6 +179,7 @@ class Checker {
     const Value& dst = made(op.dst);
     any_stream(dst);
     require_matrix(src, dst.dtype);
+    require_matrix(dst, dst.dtype);
     require_one_scale(src);
     const auto& prefix = op.prefix.shape();
     require(prefix.size() == 2 && prefix[1] == dst.shape[1], "prefix must be [rows, channels]");
@@ -252,22 +205,23 @@ class Checker {
     for (const std::int16_t code : constant.view()) require_range(name, code, 0, 255);
   }
 
-  /// A residual stream as residual additions between codes read and write it.
-  void stream(const Value& value) const { require_matrix(value, DType::kU8); }
-  /// A residual stream of either type: u8 on a PTF grid, or s16 with one scale.
-  void any_stream(const Value& value) const {
-    require_matrix(value, value.dtype == DType::kS16 ? DType::kS16 : DType::kU8);
-    if (value.dtype == DType::kS16) require_one_scale(value);
-  }
-
   void check_op(const LayerNormOp& op) {
     const Value& src = source(op.src);
     const Value& dst = made(op.dst);
     any_stream(src);
-    require_matrix(dst, DType::kU8);
+    require_rows(dst, dst.dtype == DType::kS16 ? DType::kS16 : DType::kU8);
     require_one_scale(dst);
-    require_same_shape(src, dst);
-    const std::size_t dim = src.shape[1];
+    require_range("merge", op.merge, 1, 2);
+    if (op.merge == 1) {
+      require_same_shape(src, dst);
+    } else {
+      require_map(src, src.dtype);
+      const auto half = [](std::size_t n) { return (n + 1) / 2; };
+      const std::vector<std::size_t> merged = {half(src.shape[0]), half(src.shape[1]),
+                                               4 * src.shape[2]};
+      if (dst.shape != merged) fail("the result must be " + shape_text(merged));
+    }
+    const std::size_t dim = channels_of(dst);
     require(dim <= kMaxNormDim, "too many channels");
     require_shape("multiplier", op.multiplier, {dim});
     require_shape("bias", op.bias, {dim});
@@ -293,11 +247,10 @@ class Checker {
     const Value& src = source(op.src);
     const Value* residual = op.residual ? &source(*op.residual) : nullptr;
     const Value& dst = made(op.dst);
-    require_matrix(src, DType::kU8);  // exponents, if it has any, are in the weights
-    require_matrix(dst, dst.dtype);
-    const std::size_t n = dst.shape[1];
-    const std::size_t k = src.shape[1];
-    require(dst.shape[0] == src.shape[0], "operand and result must have the same rows");
+    require_rows(src, DType::kU8);  // exponents, if it has any, are in the weights
+    require_same_rows(src, dst);
+    const std::size_t n = channels_of(dst);
+    const std::size_t k = channels_of(src);
     require(k <= kMaxGemmDepth, "too many input channels");
     require_shape("weight", op.weight, {n, k});
     require_shape("multiplier", op.multiplier, {n});
@@ -309,7 +262,8 @@ class Checker {
       require_same_shape(*residual, dst);
       require_shape("residual_multiplier", op.residual_multiplier, {n});
     } else {
-      require_one_scale(dst);
+      require(dst.dtype == DType::kU8 || dst.grid.exponents.empty(),
+              "only u8 codes have exponents");
       require(op.residual_multiplier.size() == 0, "residual_multiplier without a residual");
     }
     const std::int64_t reach = residual == nullptr ? 0
@@ -335,97 +289,13 @@ class Checker {
     return 255 * std::max(positive, -negative);
   }
 
-  void check_op(const AttentionOp& op) {
-    const Value& src = source(op.src);
-    const Value& dst = made(op.dst);
-    require_matrix(src, DType::kU8);
-    require_matrix(dst, DType::kU8);
-    require_one_scale(src);
-    require_one_scale(dst);
-    const std::size_t tokens = dst.shape[0];
-    const std::size_t dim = dst.shape[1];
-    require(src.shape[0] == tokens && src.shape[1] / 3 == dim && src.shape[1] % 3 == 0,
-            "the operand must be [tokens, 3 * channels]");
-    require_range("heads", op.heads, 1, std::int64_t(dim));
-    require(dim % std::size_t(op.heads) == 0, "the heads must divide the channels");
-    require(dim / std::size_t(op.heads) <= kMaxHeadDim, "a head has more than 256 channels");
-    require_range("zero_code", op.zero_code, 15, 16);
-    require(std::isfinite(op.score_scale) && op.score_scale > 0, "score_scale must be positive");
-    require_range("score_zero_point", op.score_zero_point, 0, 255);
-    require_range("score_shift", op.score_shift, 1, kMaxShift);
-    require_range("attend_shift", op.attend_shift, 1, kMaxShift);
-    require(op.form == SoftmaxForm::kRowRelative || op.codes.size() == 0,
-            "codes belong to the row-relative softmax");
-    require(op.form == SoftmaxForm::kUniform || op.probability_factor.size() == 0,
-            "a probability_factor belongs to the uniform softmax");
-    if (op.form == SoftmaxForm::kLogInt) {
-      check_log_int(op, tokens);
-    } else if (op.form == SoftmaxForm::kRowRelative) {
-      check_row_relative(op, tokens);
-    } else {
-      check_uniform(op, tokens);
-    }
-  }
-
-  void check_log_int(const AttentionOp& op, std::size_t tokens) const {
-    // Products: |acc| < 2^24 (see kernels/scalar/attention.cpp), |multiplier| <= 2^31, rounding
-    // 2^61.
-    require_shape("exponentials", op.exponentials, {256});
-    require_range("unit_bits", op.unit_bits, 15, 15);
-    require(op.exponentials[0] > 0, "exponentials[0] must be positive");
-    const auto view = op.exponentials.view();
-    const Wide largest = *std::max_element(view.begin(), view.end());
-    require(2 * Wide{tokens} * largest < kLimit63 && 98303 * largest < kLimit63,
-            "the softmax can overflow 64 bits");
-  }
-
-  /// Each is one shifted bit or two neighbours, as 4 bits of code can tell a shifter.
-  void check_weights(const AttentionOp& op) const {
-    require_shape("weights", op.weights, {16});
-    require(op.weights[0] == 1U << op.unit_bits, "the row maximum must weigh 2^unit_bits");
-    require(op.weights[15] == 0, "code 15 must weigh nothing");
-    for (std::size_t c = 0; c < 16; ++c) {
-      const unsigned weight = op.weights[c];
-      const unsigned odd = weight == 0 ? 0 : weight >> std::countr_zero(weight);
-      if (weight > op.weights[0] || (odd > 1 && odd != 3)) {
-        fail("weight " + std::to_string(c) + " must be a power of two or three times one");
-      }
-    }
-  }
-
-  /// The sum of a row's values stays below 2^31, so its product with a multiplier below 2^31 and
-  /// the rounding constant stay below 2^63.
-  void check_row_relative(const AttentionOp& op, std::size_t tokens) const {
-    require_shape("codes", op.codes, {256});
-    require(op.exponentials.size() == 0, "exponentials do not belong to the row-relative softmax");
-    require_range("zero_code", op.zero_code, 15, 15);
-    require_range("unit_bits", op.unit_bits, 1, 15);
-    if (op.weights.size() != 0) check_weights(op);
-    require_range("attend_multiplier", op.attend_multiplier, 0, INT32_MAX);
-    require(op.codes[0] == 0, "the row maximum must have code 0");
-    require((Wide{tokens} * 255) << op.unit_bits <= INT32_MAX, "P v can overflow 32 bits");
-  }
-
-  /// A row's exponentials sum to exponentials[0] or more: both factors of a code stay below 2^31.
-  void check_uniform(const AttentionOp& op, std::size_t tokens) const {
-    require_shape("exponentials", op.exponentials, {256});
-    require_shape("probability_factor", op.probability_factor, {1});
-    require_range("zero_code", op.zero_code, 16, 16);
-    require_range("unit_bits", op.unit_bits, 15, 15);
-    require_range("attend_multiplier", op.attend_multiplier, 0, INT32_MAX);
-    const auto view = op.exponentials.view();
-    require(view[0] > 0 && view[0] <= INT32_MAX, "exponentials[0] must be in 1..2147483647");
-    require(std::is_sorted(view.rbegin(), view.rend()), "the exponentials must fall");
-    require(op.probability_factor[0] / view[0] <= INT32_MAX,
-            "probability_factor is too large for the exponentials");
-    require(Wide{tokens} * 255 * 255 <= INT32_MAX, "P v can overflow 32 bits");
-  }
+  void check_op(const AttentionOp& op) { check_attention(*this, op); }
 
   void check_op(const GeluOp& op) {
     const Value& src = source(op.src);
     const Value& dst = made(op.dst);
-    require_matrix(src, DType::kS16);
-    require_matrix(dst, DType::kU8);
+    require_rows(src, DType::kS16);
+    require_rows(dst, DType::kU8);
     require_same_shape(src, dst);
     require_range("multiplier", op.multiplier, 0, 32767);
     require_range("shift", op.shift, 1, 30 - max_exponent(dst.grid));
@@ -449,7 +319,7 @@ class Checker {
     const Value& a = source(op.a);
     const Value& b = source(op.b);
     const Value& dst = made(op.dst);
-    require_matrix(a, DType::kU8);
+    require_rows(a, DType::kU8);
     require_one_scale(a);
     stream(b);
     stream(dst);
@@ -474,9 +344,21 @@ class Checker {
             "operand and result must have one grid");
   }
 
-  const Graph& graph_;
-  std::vector<bool> made_;
-  std::string where_;
+  /// A sum of 2^23 rows stays below 2^31, and the shift of their mean at most 62.
+  void check_op(const MeanRowsOp& op) {
+    const Value& src = source(op.src);
+    const Value& dst = made(op.dst);
+    require_rows(src, DType::kU8);
+    require_matrix(dst, DType::kU8);
+    require_one_scale(src);
+    require_one_scale(dst);
+    require(dst.shape[0] == 1 && dst.shape[1] == channels_of(src),
+            "the result must be [1, channels]");
+    require(rows_of(src) <= kMaxMeanRows, "too many rows");
+    require_range("multiplier", op.multiplier, 0, INT32_MAX);
+    require_range("shift", op.shift, 1, kMaxShift - std::bit_width(kMaxMeanRows));
+  }
+
   std::size_t max_value_bytes_ = 0;
 };
 

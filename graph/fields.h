@@ -22,6 +22,7 @@ void visit_fields(V& v, FieldsOf<PatchesOp> auto& op) {
   v.output("dst", op.dst);
   v.integer("patch", op.patch);
   v.constant("table", op.table);
+  v.optional_constant("padding", op.padding);
 }
 
 template <typename V>
@@ -47,6 +48,7 @@ template <typename V>
 void visit_fields(V& v, FieldsOf<LayerNormOp> auto& op) {
   v.input("src", op.src);
   v.output("dst", op.dst);
+  v.integer("merge", op.merge);
   v.constant("multiplier", op.multiplier);
   v.constant("bias", op.bias);
   v.integer("shift", op.shift);
@@ -82,6 +84,13 @@ void visit_fields(V& v, FieldsOf<AttentionOp> auto& op) {
   v.integer("unit_bits", op.unit_bits);
   v.integer("attend_multiplier", op.attend_multiplier);
   v.integer("attend_shift", op.attend_shift);
+  v.integer("window", op.window);
+  v.integer("window_shift", op.window_shift);
+  v.optional_constant("bias", op.bias);
+  v.integer("bias_multiplier", op.bias_multiplier);
+  v.integer("bias_shift", op.bias_shift);
+  v.integer("bias_zero_point", op.bias_zero_point);
+  v.optional_constant("padding", op.padding);
 }
 
 template <typename V>
@@ -110,6 +119,14 @@ void visit_fields(V& v, FieldsOf<SelectRowsOp> auto& op) {
   v.input("src", op.src);
   v.output("dst", op.dst);
   v.integer("first", op.first);
+}
+
+template <typename V>
+void visit_fields(V& v, FieldsOf<MeanRowsOp> auto& op) {
+  v.input("src", op.src);
+  v.output("dst", op.dst);
+  v.integer("multiplier", op.multiplier);
+  v.integer("shift", op.shift);
 }
 
 }  // namespace intaglio

@@ -1,5 +1,8 @@
 #include "graph/graph.h"
 
+#include <functional>
+#include <numeric>
+
 #include "graph/fields.h"
 
 namespace intaglio {
@@ -43,6 +46,15 @@ Summary summarize(const Op& op) {
 
 }  // namespace
 
+std::size_t rows_of(const Value& value) {
+  return std::accumulate(value.shape.begin(), value.shape.end() - 1, std::size_t{1},
+                         std::multiplies<>());
+}
+
+std::size_t channels_of(const Value& value) {
+  return value.shape.back();
+}
+
 const char* kind_name(const OpParams& params) {
   return std::visit(
       Overloaded{
@@ -50,18 +62,22 @@ const char* kind_name(const OpParams& params) {
           [](const EmbedOp&) { return "embed"; }, [](const LayerNormOp&) { return "layernorm"; },
           [](const LinearOp&) { return "linear"; }, [](const AttentionOp&) { return "attention"; },
           [](const GeluOp&) { return "gelu"; }, [](const ResidualAddOp&) { return "residual_add"; },
-          [](const SelectRowsOp&) { return "select_rows"; }},
+          [](const SelectRowsOp&) { return "select_rows"; },
+          [](const MeanRowsOp&) { return "mean_rows"; }},
       params);
 }
 
 std::size_t multiply_accumulates(const Graph& graph, const Op& op) {
   if (const auto* linear = std::get_if<LinearOp>(&op.params)) {
     const auto& weight = linear->weight.shape();  // the elements may be gone
-    return graph.values[linear->dst].shape[0] * weight[0] * weight[1];
+    return rows_of(graph.values[linear->dst]) * weight[0] * weight[1];
   }
   if (const auto* attention = std::get_if<AttentionOp>(&op.params)) {
-    const auto& dst = graph.values[attention->dst].shape;
-    return 2 * dst[0] * dst[0] * dst[1];
+    const Value& dst = graph.values[attention->dst];
+    if (attention->window == 0) return 2 * rows_of(dst) * rows_of(dst) * channels_of(dst);
+    const auto side = static_cast<std::size_t>(attention->window);
+    const auto padded = [&](std::size_t n) { return (n + side - 1) / side * side; };
+    return 2 * padded(dst.shape[0]) * padded(dst.shape[1]) * side * side * channels_of(dst);
   }
   return 0;
 }

@@ -63,9 +63,9 @@ struct Grid {
 /// Index into Graph::values.
 using ValueId = std::size_t;
 
-/// An activation: [rows, channels], or [height, width, 3] for the image. u8 everywhere, except s16
-/// before GELU and s32 for logits. A residual stream is u8 with PTF exponents, or s16 with one
-/// scale.
+/// An activation: [rows, channels]; or a map, [height, width, channels], whose rows are those of
+/// its positions in row-major order; the image is one. u8 everywhere, except s16 before GELU and
+/// s32 for logits. A residual stream is u8 with PTF exponents, or s16 with one scale.
 struct Value {
   std::string name;
   DType dtype = DType::kU8;
@@ -73,12 +73,19 @@ struct Value {
   Grid grid;
 };
 
-/// Image -> [patches, patch * patch * 3], order (y, x, channel) within a patch, through one table
-/// per channel: normalization and input quantizer are in the table.
+/// All elements but those of one row.
+std::size_t rows_of(const Value& value);
+/// Elements of a row.
+std::size_t channels_of(const Value& value);
+
+/// Image -> [patches, patch * patch * 3] or a map of patches, order (y, x, channel) within a patch,
+/// through one table per channel: normalization and input quantizer are in the table. With
+/// `padding`, codes of what lies beyond the image, the last patches may reach beyond it.
 struct PatchesOp {
   ValueId src = 0, dst = 0;
-  std::int32_t patch = 0;        ///< pixels of a side
-  Constant<std::uint8_t> table;  ///< [3, 256]
+  std::int32_t patch = 0;          ///< pixels of a side
+  Constant<std::uint8_t> table;    ///< [3, 256]
+  Constant<std::uint8_t> padding;  ///< [3], or empty
 };
 
 /// u8 -> u8 through a table: from one grid to another.
@@ -101,9 +108,13 @@ struct EmbedOp {
   std::int32_t shift = 0;
 };
 
-/// u8 -> u8; src has a PTF grid (or one scale).
+/// A stream -> u8 or s16 with one scale; src is u8 with a PTF grid (or one scale), or s16. With
+/// merge = 2, src is a map [h, w, dim / 4] and dst [ceil(h / 2), ceil(w / 2), dim]: a row of dst
+/// has the channels of (0, 0), (1, 0), (0, 1), (1, 1) of its square of (row, column), and what lies
+/// beyond the map is 0.
 struct LayerNormOp {
   ValueId src = 0, dst = 0;
+  std::int32_t merge = 1;             ///< rows and columns of src in one of dst
   Constant<std::int32_t> multiplier;  ///< [dim]
   Constant<std::int64_t> bias;        ///< [dim]
   std::int32_t shift = 0;
@@ -123,7 +134,12 @@ struct LinearOp {
   Constant<std::int32_t> residual_multiplier;  ///< [n], at the same shift; empty without
 };
 
-/// Multi-head attention: u8 [tokens, 3 * dim] (q, k, v side by side) -> u8 [tokens, dim].
+/// Multi-head attention: u8 [tokens, 3 * dim] (q, k, v side by side) -> u8 [tokens, dim]. With
+/// `window`, both are maps. The map, grown to a multiple of the window, is cut before row and
+/// column `window_shift` and every `window` of them on, and a token attends to those of its own
+/// piece: what a cyclic shift with its mask comes to. Tokens beyond the map have the codes
+/// `padding` and are attended to like others. kernels.h has the arithmetic of `bias`, the relative
+/// position bias.
 struct AttentionOp {
   ValueId src = 0, dst = 0;
   std::int32_t heads = 0;
@@ -146,6 +162,15 @@ struct AttentionOp {
   std::int32_t unit_bits = 15;  ///< a code c weighs 2^(unit_bits - c); kUniform: c
   std::int32_t attend_multiplier = 0;
   std::int32_t attend_shift = 0;
+  std::int32_t window = 0;        ///< tokens of a side; 0: all tokens attend to each other
+  std::int32_t window_shift = 0;  ///< 0..window - 1; 0 across a side no longer than the window
+  /// [heads, 2 * window - 1, 2 * window - 1] by row and column of the query less those of the key,
+  /// plus window - 1; or empty.
+  Constant<std::int32_t> bias;
+  std::int32_t bias_multiplier = 0;
+  std::int32_t bias_shift = 0;       ///< 0: the bias is added to the sums before their rescaling
+  std::int32_t bias_zero_point = 0;  ///< of the codes behind the bias
+  Constant<std::uint8_t> padding;    ///< [3 * dim], or empty: maps must be multiples of the window
 };
 
 /// s16 -> u8 on a PTF grid (or one scale).
@@ -173,13 +198,27 @@ struct SelectRowsOp {
   std::int32_t first = 0;
 };
 
+/// The mean of all rows, u8 -> u8 [1, channels]: multiplier and shift are those of one row; see
+/// MeanParams in kernels.h.
+struct MeanRowsOp {
+  ValueId src = 0, dst = 0;
+  std::int32_t multiplier = 0;
+  std::int32_t shift = 0;
+};
+
 using OpParams = std::variant<PatchesOp, LookupOp, EmbedOp, LayerNormOp, LinearOp, AttentionOp,
-                              GeluOp, ResidualAddOp, SelectRowsOp>;
+                              GeluOp, ResidualAddOp, SelectRowsOp, MeanRowsOp>;
 
 /// An operation with the name of the layer it comes from ("blocks.0.attn.qkv").
 struct Op {
   std::string name;
   OpParams params;
+};
+
+/// A value that others may ask for by name: the output of a stage, tokens of the last block.
+struct Feature {
+  std::string name;
+  ValueId value = 0;
 };
 
 /// A model: graph, what its input and output mean, where it comes from.
@@ -188,6 +227,8 @@ struct Graph {
   std::vector<Op> ops;
   ValueId input = 0;   ///< u8 [height, width, 3], RGB
   ValueId output = 0;  ///< s32 [1, classes]; real logit = grid.scale * code
+
+  std::vector<Feature> features;
 
   Preprocessing preprocessing;
   std::vector<std::string> labels;                ///< one per class, or none

@@ -372,6 +372,12 @@ Graph graph_from_json(const Json& json, const Safetensors& file) {
   graph.input = id_of("input");
   graph.output = id_of("output");
   read_ops(object.get("ops"), ids, file, graph);
+  Object features(object.get("features"), file.name() + ": features");
+  for (const auto& [name, value] : object.get("features").items()) {
+    const auto it = ids.find(features.string(name.c_str()));
+    if (it == ids.end()) fail(features.where() + ": '" + name + "' names no value");
+    graph.features.push_back({name, it->second});
+  }
   graph.preprocessing = preprocessing_from_json(object.get("preprocessing"), file.name());
   for (const Json& label : expect_array(object.get("labels"), file.name() + ": labels")) {
     if (!label.is_string()) fail(file.name() + ": labels must be strings");
@@ -445,6 +451,10 @@ std::vector<std::byte> serialize_model(const Graph& graph) {
   for (const Op& op : graph.ops) json["ops"].push_back(OpWriter(graph, op, tensors).take());
   json["input"] = graph.values[graph.input].name;
   json["output"] = graph.values[graph.output].name;
+  json["features"] = Json::object();
+  for (const Feature& feature : graph.features) {
+    json["features"][feature.name] = graph.values.at(feature.value).name;
+  }
   json["preprocessing"] = preprocessing_to_json(graph.preprocessing);
   json["labels"] = graph.labels;
   json["provenance"] = Json::object();

@@ -13,7 +13,7 @@
 namespace intaglio {
 
 /// Version of the file format this build writes, and the only one it reads.
-inline constexpr int kModelFileVersion = 2;
+inline constexpr int kModelFileVersion = 3;
 
 /// Reads, with up to `threads` threads, verifies the checksum, parses and check()s. Constants stay
 /// views into Graph::memory. Throws Error naming the path and what is wrong.

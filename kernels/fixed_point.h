@@ -15,10 +15,11 @@
 namespace intaglio::kernels {
 
 // The sizes for which the kernels' overflow proofs hold. graph/check refuses larger ones.
-inline constexpr std::size_t kMaxGemmDepth = 65536;  // 255 * 128 * 2^16 < 2^31
-inline constexpr std::size_t kMaxHeadDim = 256;      // 255 * 255 * 2^8 < 2^24
-inline constexpr std::size_t kMaxNormDim = 16384;    // see scalar/layernorm.cpp
-inline constexpr int kMaxExponent = 7;               // powers of two of a PTF grid: 0..7
+inline constexpr std::size_t kMaxGemmDepth = 65536;                // 255 * 128 * 2^16 < 2^31
+inline constexpr std::size_t kMaxHeadDim = 256;                    // 255 * 255 * 2^8 < 2^24
+inline constexpr std::size_t kMaxNormDim = 16384;                  // see scalar/layernorm.cpp
+inline constexpr std::size_t kMaxMeanRows = std::size_t{1} << 23;  // 255 * 2^23 < 2^31
+inline constexpr int kMaxExponent = 7;  // powers of two of a PTF grid: 0..7
 inline constexpr int kMaxShift = 62;
 inline constexpr int kNormFractionBits = 22;  // of a normalized channel, before gamma
 

@@ -24,7 +24,7 @@ Network tiny_network() {
 CalibrationImages noise(const Network& network, std::size_t count, std::size_t batch) {
   std::mt19937 random(7);
   CalibrationImages images;
-  images.pixels.resize(count * network.image_size * network.image_size * 3);
+  images.pixels.resize(count * network.image_height * network.image_width * 3);
   for (std::uint8_t& pixel : images.pixels) pixel = static_cast<std::uint8_t>(random());
   images.count = count, images.batch = batch;
   return images;
