@@ -19,7 +19,7 @@ struct FloatLinear {
   std::size_t n = 0;
   std::size_t k = 0;
   std::vector<float> weight;
-  std::vector<float> bias = {};
+  std::vector<float> bias;
 };
 
 struct FloatNorm {
