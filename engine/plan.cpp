@@ -40,21 +40,21 @@ Rows needed_rows(const Graph& graph, const Op& op, ValueId operand, Rows rows) {
     const auto first = static_cast<std::size_t>(select->first);
     // How many rows of the operand lie side by side in one of the result.
     const std::size_t each =
-        graph.values[select->dst].shape[1] / graph.values[select->src].shape[1];
+        channels_of(graph.values[select->dst]) / channels_of(graph.values[select->src]);
     return {first + rows.begin * each, first + rows.end * each};
   }
-  const bool row_by_row = std::holds_alternative<LayerNormOp>(op.params) ||
-                          std::holds_alternative<LinearOp>(op.params) ||
-                          std::holds_alternative<GeluOp>(op.params) ||
-                          std::holds_alternative<LookupOp>(op.params) ||
-                          std::holds_alternative<ResidualAddOp>(op.params);
-  return row_by_row ? rows : Rows{0, graph.values[operand].shape[0]};
+  const auto* norm = std::get_if<LayerNormOp>(&op.params);
+  const bool row_by_row =
+      (norm != nullptr && norm->merge == 1) || std::holds_alternative<LinearOp>(op.params) ||
+      std::holds_alternative<GeluOp>(op.params) || std::holds_alternative<LookupOp>(op.params) ||
+      std::holds_alternative<ResidualAddOp>(op.params);
+  return row_by_row ? rows : Rows{0, rows_of(graph.values[operand])};
 }
 
 /// Per value the rows that something reads; of the logits, all.
 std::vector<Rows> find_needed_rows(const Graph& graph) {
   std::vector<Rows> needed(graph.values.size());
-  needed[graph.output] = {0, graph.values[graph.output].shape[0]};
+  needed[graph.output] = {0, rows_of(graph.values[graph.output])};
   const auto widen = [&](ValueId id, Rows rows) {
     Rows& all = needed[id];
     all = all.count() == 0 ? rows
@@ -89,7 +89,7 @@ void narrow_queries(const Graph& graph, const Work& attention, Work& before,
                     const std::vector<int>& readers) {
   const ValueId src = uses_of(attention).a;
   if (uses_of(before).dst != src || readers[src] != 1) return;
-  before.narrow_columns = graph.values[src].shape[1] / 3;
+  before.narrow_columns = channels_of(graph.values[src]) / 3;
   before.narrow_rows = attention.rows;
 }
 
@@ -179,7 +179,7 @@ class Arena {
       const Value& dst = graph.values[uses.dst];
       if (const auto* select = std::get_if<SelectRowsOp>(&works[i].op->params)) {
         const Value& src = graph.values[uses.a];
-        const std::size_t row = bytes_of(src) / src.shape[0];
+        const std::size_t row = bytes_of(src) / rows_of(src);
         places_[uses.dst] = {
             places_[uses.a].block,
             places_[uses.a].offset + static_cast<std::size_t>(select->first) * row};

@@ -1,73 +1,22 @@
 #include "engine/steps.h"
 
 #include <algorithm>
-#include <new>
-#include <optional>
 #include <vector>
+
+#include "engine/step_parts.h"
 
 namespace intaglio {
 namespace {
 
 using kernels::KernelTable;
 
-/// 64-byte aligned memory for prepared constants.
-class AlignedBytes {
- public:
-  explicit AlignedBytes(std::size_t size)
-      : data_(static_cast<std::byte*>(::operator new(size, kAlignment))) {}
-  AlignedBytes(const AlignedBytes&) = delete;
-  AlignedBytes& operator=(const AlignedBytes&) = delete;
-  ~AlignedBytes() { ::operator delete(data_, kAlignment); }
-  std::byte* data() const { return data_; }
-
- private:
-  static constexpr std::align_val_t kAlignment{64};
-  std::byte* data_;
-};
-
-/// Exponents of a grid, zeros where it has one scale.
-std::vector<std::uint8_t> exponents_of(const Grid& grid, std::size_t dim) {
-  return grid.exponents.empty() ? std::vector<std::uint8_t>(dim, 0) : grid.exponents;
-}
-
-const std::uint8_t* codes(const void* buffer) {
-  return static_cast<const std::uint8_t*>(buffer);
-}
-std::uint8_t* codes(void* buffer) {
-  return static_cast<std::uint8_t*>(buffer);
-}
-const std::int16_t* words(const void* buffer) {
-  return static_cast<const std::int16_t*>(buffer);
-}
-
-kernels::CodeType code_type(DType dtype) {
-  return dtype == DType::kU8    ? kernels::CodeType::kU8
-         : dtype == DType::kS16 ? kernels::CodeType::kS16
-                                : kernels::CodeType::kS32;
-}
-
-/// Steps whose units are the rows of the result.
-class RowStep : public Step {
- public:
-  explicit RowStep(Rows rows) : rows_(rows) {}
-  std::size_t units() const noexcept override { return rows_.count(); }
-  void run(const Operands& operands, std::size_t begin, std::size_t end,
-           std::byte*) const noexcept override {
-    run_rows(operands, rows_.begin + begin, rows_.begin + end);
-  }
-
- private:
-  virtual void run_rows(const Operands& operands, std::size_t begin,
-                        std::size_t end) const noexcept = 0;
-  Rows rows_;
-};
-
 class PatchesStep : public RowStep {
  public:
   PatchesStep(const Graph& graph, const PatchesOp& op, const Work& work, const KernelTable& table)
       : RowStep(work.rows), kernel_(table.pixels_to_patches) {
     const auto& shape = graph.values[op.src].shape;
-    params_ = {shape[0], shape[1], static_cast<std::size_t>(op.patch), op.table.data()};
+    params_ = {shape[0], shape[1], static_cast<std::size_t>(op.patch), op.table.data(),
+               op.padding.data()};
   }
 
  private:
@@ -85,7 +34,7 @@ class LookupStep : public RowStep {
       : RowStep(work.rows),
         kernel_(table.lookup_u8),
         table_(op.table.data()),
-        cols_(graph.values[op.dst].shape[1]) {}
+        cols_(channels_of(graph.values[op.dst])) {}
 
  private:
   void run_rows(const Operands& o, std::size_t begin, std::size_t end) const noexcept override {
@@ -174,246 +123,129 @@ class EmbedWordsStep : public EmbedStep<std::int16_t> {
   decltype(KernelTable::add_s16) kernel_;
 };
 
+kernels::LayerNormParams norm_params(const Graph& graph, const LayerNormOp& op,
+                                     const std::vector<std::uint8_t>& exponents) {
+  const Value& src = graph.values[op.src];
+  const Value& dst = graph.values[op.dst];
+  return {.dim = channels_of(dst),
+          .src_type = code_type(src.dtype),
+          .zero_src = src.grid.zero_point,
+          .exponents = exponents.data(),
+          .multiplier = op.multiplier.data(),
+          .bias = op.bias.data(),
+          .shift = op.shift,
+          .zero_point = dst.grid.zero_point,
+          .dst_type = code_type(dst.dtype)};
+}
+
 class LayerNormStep : public RowStep {
  public:
   LayerNormStep(const Graph& graph, const LayerNormOp& op, const Work& work,
                 const KernelTable& table)
       : RowStep(work.rows), kernel_(table.layernorm_ptf) {
     const Value& src = graph.values[op.src];
-    exponents_ = exponents_of(src.grid, src.shape[1]);
-    row_bytes_ = src.shape[1] * dtype_size(src.dtype);
-    params_ = {.dim = src.shape[1],
-               .src_type = code_type(src.dtype),
-               .zero_src = src.grid.zero_point,
-               .exponents = exponents_.data(),
-               .multiplier = op.multiplier.data(),
-               .bias = op.bias.data(),
-               .shift = op.shift,
-               .zero_point = graph.values[op.dst].grid.zero_point};
+    const Value& dst = graph.values[op.dst];
+    exponents_ = exponents_of(src.grid, channels_of(src));
+    src_bytes_ = channels_of(src) * dtype_size(src.dtype);
+    dst_bytes_ = channels_of(dst) * dtype_size(dst.dtype);
+    params_ = norm_params(graph, op, exponents_);
   }
 
  private:
   void run_rows(const Operands& o, std::size_t begin, std::size_t end) const noexcept override {
-    kernel_(params_, static_cast<const std::byte*>(o.a) + begin * row_bytes_, end - begin,
-            codes(o.dst) + begin * params_.dim);
+    kernel_(params_, static_cast<const std::byte*>(o.a) + begin * src_bytes_, end - begin,
+            static_cast<std::byte*>(o.dst) + begin * dst_bytes_);
   }
 
   decltype(KernelTable::layernorm_ptf) kernel_;
-  std::size_t row_bytes_;
+  std::size_t src_bytes_, dst_bytes_;
   std::vector<std::uint8_t> exponents_;
   kernels::LayerNormParams params_;
 };
 
-kernels::GeluParams gelu_params(const Graph& graph, const GeluOp& op) {
-  const Value& dst = graph.values[op.dst];
-  const auto& exponents = dst.grid.exponents;
-  return {.multiplier = op.multiplier,
-          .shift = op.shift,
-          .segment_bits = op.segment_bits,
-          .base = op.base.data(),
-          .slope = op.slope.data(),
-          .zero_point = dst.grid.zero_point,
-          .exponents = exponents.empty() ? nullptr : exponents.data(),
-          .dim = dst.shape[1]};
-}
-
-/// A residual addition's parameters and the exponents they point to.
-struct Addition {
-  Addition(const Graph& graph, const ResidualAddOp& op) {
-    const Value& b = graph.values[op.b];
-    const Value& dst = graph.values[op.dst];
-    exponents_b = exponents_of(b.grid, dst.shape[1]);
-    exponents_dst = exponents_of(dst.grid, dst.shape[1]);
-    params = {.dim = dst.shape[1],
-              .zero_a = graph.values[op.a].grid.zero_point,
-              .multiplier_a = op.multiplier_a,
-              .zero_b = b.grid.zero_point,
-              .multiplier_b = op.multiplier_b,
-              .exponents_b = exponents_b.data(),
-              .exponents_dst = exponents_dst.data(),
-              .shift = op.shift,
-              .zero_point = dst.grid.zero_point};
-  }
-  std::vector<std::uint8_t> exponents_b, exponents_dst;
-  kernels::ResidualParams params;
-};
-
-/// Units are blocks of rows times groups of columns. Of small weights, the groups of one block are
-/// neighbours: threads split the rows, and find those of the step before in their own caches. Of
-/// large ones, the blocks of one group are: threads split the weights.
-class LinearStep : public Step {
+/// LayerNorm of squares of 2 x 2 tokens: the channels of a few squares are put side by side where
+/// the kernel reads them next.
+class MergeNormStep : public Step {
  public:
-  LinearStep(const Graph& graph, const LinearOp& op, const Work& work, const KernelTable& table)
-      : kernel_(table.gemm_u8s8),
-        pack_(table.gemm_pack),
-        weight_(op.weight.data()),
-        packed_bytes_(table.gemm_packed_bytes(op.weight.shape()[0], op.weight.shape()[1])),
-        rows_(work.rows),
-        narrow_columns_(work.narrow_columns / kernels::kColumnStep * kernels::kColumnStep),
-        narrow_rows_(work.narrow_rows),
-        blocks_((rows_.count() + kRowsPerBlock - 1) / kRowsPerBlock),
-        groups_((op.weight.shape()[0] + kernels::kColumnStep - 1) / kernels::kColumnStep),
-        split_rows_(packed_bytes_ <= kSmallWeights) {
-    const Value& dst = graph.values[op.dst];
-    params_ = {.n = op.weight.shape()[0],
-               .k = op.weight.shape()[1],
-               .multiplier = op.multiplier.data(),
-               .bias = op.bias.data(),
-               .shift = op.shift,
-               .zero_point = dst.grid.zero_point,
-               .output = code_type(dst.dtype)};
-    if (op.residual) add_sums(graph, op);
-    if (work.fused != nullptr) fuse(graph, *work.fused);
-  }
-  std::size_t packed_bytes() const noexcept override { return packed_bytes_; }
-  const std::byte* packed_from() const noexcept override {
-    return reinterpret_cast<const std::byte*>(weight_);
-  }
-  void pack(std::byte* memory) noexcept override {
-    pack_(weight_, params_.n, params_.k, memory);
-    params_.packed = memory;
-    weight_ = nullptr;
-  }
-  std::size_t units() const noexcept override { return groups_ * blocks_; }
-  void run(const Operands& o, std::size_t begin, std::size_t end,
-           std::byte*) const noexcept override {
-    const std::size_t inner = split_rows_ ? groups_ : blocks_;
-    while (begin < end) {  // as many units as one call can do: whole outer ones, or a part of one
-      const std::size_t outer = begin / inner;
-      const std::size_t first = begin % inner;
-      const std::size_t whole = first == 0 ? (end - begin) / inner : 0;
-      const std::size_t stop =
-          whole != 0 ? begin + whole * inner : std::min(end, (outer + 1) * inner);
-      const Range outside = {outer, outer + std::max<std::size_t>(whole, 1)};
-      const Range inside = {first, whole != 0 ? inner : first + (stop - begin)};
-      const Range blocks = split_rows_ ? outside : inside;
-      const Range groups = split_rows_ ? inside : outside;
-      multiply(o,
-               {rows_.begin + blocks.begin * kRowsPerBlock,
-                std::min(rows_.end, rows_.begin + blocks.end * kRowsPerBlock)},
-               {groups.begin * kernels::kColumnStep,
-                std::min(params_.n, groups.end * kernels::kColumnStep)});
-      begin = stop;
-    }
-  }
-
- private:
-  struct Range {
-    std::size_t begin, end;
-  };
-  static constexpr std::size_t kRowsPerBlock = 24;                      // whole tiles
-  static constexpr std::size_t kSmallWeights = std::size_t{640} << 10;  // of a second-level cache
-
-  void add_sums(const Graph& graph, const LinearOp& op) {
-    const Value& residual = graph.values[*op.residual];
-    params_.epilogue = kernels::GemmEpilogue::kAddSums;
-    params_.residual_multiplier = op.residual_multiplier.data();
-    params_.residual_type = code_type(residual.dtype);
-    params_.residual_zero = residual.grid.zero_point;
-    residual_bytes_ = dtype_size(residual.dtype);
-  }
-  void fuse(const Graph& graph, const Op& op) {
-    if (const auto* gelu = std::get_if<GeluOp>(&op.params)) {
-      gelu_ = gelu_params(graph, *gelu);
-      params_.epilogue = kernels::GemmEpilogue::kGelu;
-      params_.gelu = &gelu_;
-    } else {
-      addition_.emplace(graph, std::get<ResidualAddOp>(op.params));
-      params_.epilogue = kernels::GemmEpilogue::kAddCodes;
-      params_.add = &addition_->params;
-    }
-  }
-  void multiply(const Operands& o, Rows rows, kernels::ColumnRange columns) const noexcept {
-    if (columns.first < narrow_columns_) {
-      const kernels::ColumnRange narrow = {columns.first, std::min(columns.last, narrow_columns_)};
-      const Rows common = {std::max(rows.begin, narrow_rows_.begin),
-                           std::min(rows.end, narrow_rows_.end)};
-      if (common.begin < common.end) multiply_all(o, common, narrow);
-      columns.first = narrow.last;
-    }
-    if (columns.first < columns.last) multiply_all(o, rows, columns);
-  }
-  void multiply_all(const Operands& o, Rows rows, kernels::ColumnRange columns) const noexcept {
-    const std::size_t at = rows.begin * params_.n;
-    const auto* residual = static_cast<const std::byte*>(o.b);
-    kernel_(params_, columns, codes(o.a) + rows.begin * params_.k, params_.k, rows.count(),
-            residual == nullptr ? nullptr : residual + at * residual_bytes_,
-            static_cast<std::byte*>(o.dst) + at * kernels::stored_bytes(params_), params_.n);
-  }
-
-  decltype(KernelTable::gemm_u8s8) kernel_;
-  decltype(KernelTable::gemm_pack) pack_;
-  const std::int8_t* weight_;  // until it is packed
-  std::size_t packed_bytes_;
-  Rows rows_;
-  std::size_t narrow_columns_;
-  Rows narrow_rows_;
-  std::size_t blocks_, groups_;
-  bool split_rows_;
-  std::size_t residual_bytes_ = 1;
-  kernels::GeluParams gelu_;
-  std::optional<Addition> addition_;
-  kernels::GemmParams params_;
-};
-
-/// Units are blocks of rows within heads: nothing larger than a few rows of scores is ever stored.
-class AttentionStep : public Step {
- public:
-  AttentionStep(const Graph& graph, const AttentionOp& op, const Work& work,
+  MergeNormStep(const Graph& graph, const LayerNormOp& op, const Work& work,
                 const KernelTable& table)
-      : kernel_(table.attention),
-        prepared_(kernels::kSoftmaxTableBytes),
-        rows_(work.rows),
-        dim_(graph.values[op.dst].shape[1]),
-        heads_(static_cast<std::size_t>(op.heads)),
-        blocks_((rows_.count() + kRowsPerBlock - 1) / kRowsPerBlock) {
+      : kernel_(table.layernorm_ptf), rows_(work.rows) {
     const Value& src = graph.values[op.src];
-    const std::int32_t zero_src = src.grid.zero_point;
-    params_ = {.tokens = src.shape[0],
-               .head_dim = dim_ / heads_,
-               .src_stride = 3 * dim_,
-               .dst_stride = dim_,
-               .scores = {zero_src, op.score_multiplier, op.score_shift, op.score_zero_point},
-               .softmax = {.form = op.form,
-                           .exponentials = op.exponentials.data(),
-                           .codes = op.codes.data(),
-                           .zero_code = static_cast<std::uint8_t>(op.zero_code),
-                           .unit_bits = op.unit_bits,
-                           .weights = op.weights.size() == 0 ? nullptr : op.weights.data(),
-                           .probability_factor = op.probability_factor.size() == 0
-                                                     ? std::uint64_t{0}
-                                                     : op.probability_factor[0]},
-               .attend = {zero_src, op.attend_multiplier, op.attend_shift,
-                          graph.values[op.dst].grid.zero_point},
-               .prepared = prepared_.data()};
-    table.softmax_prepare(params_.softmax, prepared_.data());
-    scratch_bytes_ = table.attention_scratch_bytes(params_);
+    const Value& dst = graph.values[op.dst];
+    height_ = src.shape[0];
+    width_ = src.shape[1];
+    dst_width_ = dst.shape[1];
+    token_bytes_ = channels_of(src) * dtype_size(src.dtype);
+    dst_bytes_ = channels_of(dst) * dtype_size(dst.dtype);
+    beyond_ = src.dtype == DType::kU8 ? static_cast<std::uint8_t>(src.grid.zero_point) : 0;
+    const std::vector<std::uint8_t> token = exponents_of(src.grid, channels_of(src));
+    for (std::size_t i = 0; i < 4; ++i) {
+      exponents_.insert(exponents_.end(), token.begin(), token.end());
+    }
+    params_ = norm_params(graph, op, exponents_);
   }
-  std::size_t units() const noexcept override { return heads_ * blocks_; }
-  std::size_t scratch_bytes() const noexcept override { return scratch_bytes_; }
+  std::size_t units() const noexcept override { return rows_.count(); }
+  std::size_t scratch_bytes() const noexcept override { return kRows * 4 * token_bytes_; }
   void run(const Operands& o, std::size_t begin, std::size_t end,
            std::byte* scratch) const noexcept override {
-    while (begin < end) {  // the units of one head are one call: it lays out keys and values once
-      const std::size_t head = begin / blocks_;
-      const std::size_t stop = std::min(end, (head + 1) * blocks_);
-      const std::size_t row = rows_.begin + begin % blocks_ * kRowsPerBlock;
-      const std::size_t rows = std::min((stop - begin) * kRowsPerBlock, rows_.end - row);
-      const std::uint8_t* q = codes(o.a) + head * params_.head_dim;
-      kernel_(params_, q + row * params_.src_stride, rows, q + dim_, q + 2 * dim_, scratch,
-              codes(o.dst) + row * dim_ + head * params_.head_dim);
-      begin = stop;
+    for (std::size_t i = begin; i < end; i += kRows) {
+      const std::size_t rows = std::min(kRows, end - i);
+      const std::size_t first = rows_.begin + i;
+      for (std::size_t r = 0; r < rows; ++r) {
+        gather(static_cast<const std::byte*>(o.a), first + r, scratch + r * 4 * token_bytes_);
+      }
+      kernel_(params_, scratch, rows, static_cast<std::byte*>(o.dst) + first * dst_bytes_);
     }
   }
 
  private:
-  static constexpr std::size_t kRowsPerBlock = 48;  // whole tiles
+  static constexpr std::size_t kRows = 4;  // as the kernel takes them
 
-  decltype(KernelTable::attention) kernel_;
-  AlignedBytes prepared_;
+  void gather(const std::byte* src, std::size_t row, std::byte* out) const noexcept {
+    for (std::size_t i = 0; i < 4; ++i, out += token_bytes_) {
+      const std::size_t y = row / dst_width_ * 2 + i % 2;
+      const std::size_t x = row % dst_width_ * 2 + i / 2;
+      if (y < height_ && x < width_) {
+        std::copy_n(src + (y * width_ + x) * token_bytes_, token_bytes_, out);
+      } else {
+        std::fill_n(out, token_bytes_, std::byte{beyond_});
+      }
+    }
+  }
+
+  decltype(KernelTable::layernorm_ptf) kernel_;
   Rows rows_;
-  std::size_t dim_, heads_, blocks_;
-  std::size_t scratch_bytes_ = 0;
-  kernels::AttentionParams params_;
+  std::size_t height_, width_, dst_width_, token_bytes_, dst_bytes_;
+  std::uint8_t beyond_;  ///< every byte of the code of 0
+  std::vector<std::uint8_t> exponents_;
+  kernels::LayerNormParams params_;
+};
+
+/// Units are groups of columns.
+class MeanRowsStep : public Step {
+ public:
+  MeanRowsStep(const Graph& graph, const MeanRowsOp& op, const Work&, const KernelTable& table)
+      : kernel_(table.mean_rows), rows_(rows_of(graph.values[op.src])) {
+    params_ = {.dim = channels_of(graph.values[op.src]),
+               .zero_src = graph.values[op.src].grid.zero_point,
+               .multiplier = op.multiplier,
+               .shift = op.shift,
+               .zero_point = graph.values[op.dst].grid.zero_point};
+  }
+  std::size_t units() const noexcept override {
+    return (params_.dim + kernels::kColumnStep - 1) / kernels::kColumnStep;
+  }
+  void run(const Operands& o, std::size_t begin, std::size_t end,
+           std::byte*) const noexcept override {
+    kernel_(params_,
+            {begin * kernels::kColumnStep, std::min(params_.dim, end * kernels::kColumnStep)},
+            codes(o.a), rows_, codes(o.dst));
+  }
+
+ private:
+  decltype(KernelTable::mean_rows) kernel_;
+  std::size_t rows_;
+  kernels::MeanParams params_;
 };
 
 class GeluStep : public RowStep {
@@ -459,15 +291,21 @@ struct MakeStep {
     if (graph.values[op.dst].dtype == DType::kS16) return make<EmbedWordsStep>(op);
     return make<EmbedCodesStep>(op);
   }
-  std::unique_ptr<Step> operator()(const LayerNormOp& op) const { return make<LayerNormStep>(op); }
-  std::unique_ptr<Step> operator()(const LinearOp& op) const { return make<LinearStep>(op); }
-  std::unique_ptr<Step> operator()(const AttentionOp& op) const { return make<AttentionStep>(op); }
+  std::unique_ptr<Step> operator()(const LayerNormOp& op) const {
+    return op.merge == 1 ? make<LayerNormStep>(op) : make<MergeNormStep>(op);
+  }
+  std::unique_ptr<Step> operator()(const LinearOp& op) const {
+    return make_linear_step(graph, op, work, table);
+  }
+  std::unique_ptr<Step> operator()(const AttentionOp& op) const {
+    return make_attention_step(graph, op, work, table);
+  }
   std::unique_ptr<Step> operator()(const GeluOp& op) const { return make<GeluStep>(op); }
   std::unique_ptr<Step> operator()(const ResidualAddOp& op) const {
     return make<ResidualAddStep>(op);
   }
   std::unique_ptr<Step> operator()(const SelectRowsOp&) const { return nullptr; }
-  std::unique_ptr<Step> operator()(const MeanRowsOp&) const { return nullptr; }
+  std::unique_ptr<Step> operator()(const MeanRowsOp& op) const { return make<MeanRowsStep>(op); }
 
   template <typename StepT, typename OpT>
   std::unique_ptr<Step> make(const OpT& op) const {
@@ -486,7 +324,7 @@ std::unique_ptr<Step> make_step(const Graph& graph, const Op& op,
                                 const kernels::KernelTable& table) {
   Work work;
   work.op = &op;
-  work.rows = {0, graph.values[result_of(op)].shape[0]};
+  work.rows = {0, rows_of(graph.values[result_of(op)])};
   return make_step(graph, work, table);
 }
 

@@ -106,6 +106,21 @@ struct AttendParams {
   std::int32_t zero_point = 0;
 };
 
+/// Relative position bias, added before the softmax. shift 0: to the sums of scores, before their
+/// rescaling. Else to their codes c: clamp(((c - zero point of the scores) * multiplier + bias +
+/// 2^(shift-1) >> shift) + zero_point), u8; neither sum passes 2^31 - 1.
+///
+/// The bias of a head is laid out as strips [width, side * width], one for each column that a query
+/// may be in: the bias of query (y, x) and key (y', x') is strip x, element (y' - y + side / 2) *
+/// width + x', so that the keys of a query lie side by side.
+struct BiasParams {
+  std::size_t side = 0;   ///< 2 * window - 1, differences between two rows; 0: no bias
+  std::size_t width = 0;  ///< tokens of a row: token t is (t / width, t % width)
+  std::int32_t multiplier = 0;
+  int shift = 0;  ///< 0..30
+  std::int32_t zero_point = 0;
+};
+
 /// One head of attention.
 struct AttentionParams {
   std::size_t tokens = 0;      ///< keys and values
@@ -113,9 +128,28 @@ struct AttentionParams {
   std::size_t src_stride = 0;  ///< elements between the tokens of q, k and v
   std::size_t dst_stride = 0;  ///< elements between the rows of dst
   ScoreParams scores;
+  BiasParams bias = {};
   SoftmaxParams softmax;
   AttendParams attend;
   const std::byte* prepared = nullptr;  ///< from softmax_prepare of the same table
+};
+
+/// In AttentionOperands::token_rows: the token is beyond the map.
+inline constexpr std::uint32_t kPaddingRow = UINT32_MAX;
+
+/// Tokens that attend to each other. Without token_rows, tokens follow each other, and queries and
+/// results are as many as wanted: q [rows, head_dim], k and v [tokens, head_dim], dst [rows,
+/// head_dim]. With it, queries and results are those of all tokens, too, and token t is row
+/// token_rows[t] of all four; padding has keys and values of its own and no result.
+struct AttentionOperands {
+  const std::uint8_t* q = nullptr;
+  const std::uint8_t* k = nullptr;
+  const std::uint8_t* v = nullptr;
+  std::uint8_t* dst = nullptr;
+  const std::uint32_t* token_rows = nullptr;    ///< [tokens] or null
+  const std::uint8_t* padding_key = nullptr;    ///< [head_dim], where token_rows has padding
+  const std::uint8_t* padding_value = nullptr;  ///< [head_dim]
+  const std::int32_t* bias = nullptr;           ///< strips of this head, where there is a bias
 };
 
 /// Size and alignment (64 bytes) of what softmax_prepare writes.
@@ -131,7 +165,8 @@ struct LayerNormParams {
   const std::int32_t* multiplier = nullptr;  ///< [dim], gamma / dst scale * 2^(shift-22)
   const std::int64_t* bias = nullptr;        ///< [dim], beta / dst scale * 2^shift + 2^(shift-1)
   int shift = 1;                             ///< 1..62
-  std::int32_t zero_point = 0;               ///< of dst
+  std::int32_t zero_point = 0;               ///< of dst; 0 for s16
+  CodeType dst_type = CodeType::kU8;         ///< u8 or s16
 };
 
 /// GELU of s16 codes h (zero point 0) by gelu(x) = max(x, 0) - |x| Phi(-|x|): a product and a table
@@ -165,12 +200,24 @@ struct ResidualParams {
 };
 
 /// Pixels to rows of patches: dst[patch][(py * patch + px) * 3 + c] = table[c][pixel], patches in
-/// row-major order.
+/// row-major order; padding[c] beyond the image.
 struct PatchParams {
-  std::size_t height = 0;               ///< pixels, a multiple of patch
-  std::size_t width = 0;                ///< pixels, a multiple of patch
-  std::size_t patch = 0;                ///< pixels of a patch's side
-  const std::uint8_t* table = nullptr;  ///< [3, 256], code of each channel's pixel value
+  std::size_t height = 0;                 ///< pixels
+  std::size_t width = 0;                  ///< pixels
+  std::size_t patch = 0;                  ///< pixels of a patch's side
+  const std::uint8_t* table = nullptr;    ///< [3, 256], code of each channel's pixel value
+  const std::uint8_t* padding = nullptr;  ///< [3], read where patch does not divide the image
+};
+
+/// The mean of rows, u8: dst[c] = clamp(((sum_r (src[r][c] - zero_src)) * m + 2^(s-1) >> s) +
+/// zero_point) with s = shift + floor(log2 rows), m = floor(multiplier * 2^floor(log2 rows) /
+/// rows).
+struct MeanParams {
+  std::size_t dim = 0;
+  std::int32_t zero_src = 0;    ///< 0..255
+  std::int32_t multiplier = 0;  ///< src scale / dst scale * 2^shift, >= 0
+  int shift = 1;                ///< 1..38
+  std::int32_t zero_point = 0;  ///< of dst, 0..255
 };
 
 /// One instruction-set level. All entries are set in every table.
@@ -194,23 +241,24 @@ struct KernelTable {
   void (*softmax_prepare)(const SoftmaxParams& params, std::byte* prepared) noexcept;
   /// Working memory of one call of attention for up to all rows; 64-byte aligned.
   std::size_t (*attention_scratch_bytes)(const AttentionParams& params) noexcept;
-  /// q [rows, head_dim], k and v [tokens, head_dim], dst [rows, head_dim]: scores, softmax codes
-  /// and P v, row block by row block.
-  void (*attention)(const AttentionParams& params, const std::uint8_t* q, std::size_t rows,
-                    const std::uint8_t* k, const std::uint8_t* v, std::byte* scratch,
-                    std::uint8_t* dst) noexcept;
+  /// Scores, softmax codes and P v of `rows` queries (all tokens with token_rows), row block by row
+  /// block.
+  void (*attention)(const AttentionParams& params, const AttentionOperands& operands,
+                    std::size_t rows, std::byte* scratch) noexcept;
   /// The same with P v as literal shifts and additions instead of products with shifted ones: a
   /// candidate that the bench compares. Not for kUniform, whose weights are no powers of two.
-  void (*attention_bitshift)(const AttentionParams& params, const std::uint8_t* q, std::size_t rows,
-                             const std::uint8_t* k, const std::uint8_t* v, std::byte* scratch,
-                             std::uint8_t* dst) noexcept;
+  void (*attention_bitshift)(const AttentionParams& params, const AttentionOperands& operands,
+                             std::size_t rows, std::byte* scratch) noexcept;
 
-  /// src and dst [rows, dim], dense; they may be the same where src is u8.
+  /// src and dst [rows, dim], dense; they may be the same where both are u8.
   void (*layernorm_ptf)(const LayerNormParams& params, const void* src, std::size_t rows,
-                        std::uint8_t* dst) noexcept;
+                        void* dst) noexcept;
   /// src and dst [rows, dim], dense.
   void (*gelu_table)(const GeluParams& params, const std::int16_t* src, std::size_t rows,
                      std::uint8_t* dst) noexcept;
+  /// Columns [columns.first, columns.last) of src [rows, dim] and dst [dim]; rows <= kMaxMeanRows.
+  void (*mean_rows)(const MeanParams& params, ColumnRange columns, const std::uint8_t* src,
+                    std::size_t rows, std::uint8_t* dst) noexcept;
   /// a, b, dst [rows, dim], dense; dst may be a or b.
   void (*residual_add)(const ResidualParams& params, const std::uint8_t* a, const std::uint8_t* b,
                        std::size_t rows, std::uint8_t* dst) noexcept;

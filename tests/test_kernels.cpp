@@ -114,6 +114,7 @@ TEST_CASE("a level replaces the kernels it is there for") {
     CHECK(table->gelu_table != scalar.gelu_table);
     CHECK(table->residual_add != scalar.residual_add);
     CHECK(table->add_s16 != scalar.add_s16);
+    CHECK(table->mean_rows != scalar.mean_rows);
   }
 }
 

@@ -42,8 +42,9 @@ Prepared prepare_head(SoftmaxForm form, std::size_t dim, const kernels::KernelTa
   const auto head = std::make_shared<Head>(form, dim, table);
   return {[head, dim, run = bitshift ? table.attention_bitshift : table.attention] {
             const std::uint8_t* q = head->qkv.data();
-            run(head->params, q, kTokens, q + dim, q + 2 * dim, head->scratch.data(),
-                head->dst.data());
+            const kernels::AttentionOperands operands = {
+                .q = q, .k = q + dim, .v = q + 2 * dim, .dst = head->dst.data()};
+            run(head->params, operands, kTokens, head->scratch.data());
           },
           [head] { return head->dst.bytes(); }};
 }

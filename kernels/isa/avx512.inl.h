@@ -294,15 +294,14 @@ struct Avx512Vnni : Avx512 {
   }
   /// v - 128 of four tokens, a dword a column. Unpacking works within 128 bits; the permutation
   /// before it puts the columns in order behind it.
-  INTAGLIO_OP void pack_values(const std::uint8_t* v, std::size_t stride, std::size_t tokens,
+  INTAGLIO_OP void pack_values(const std::uint8_t* const (&v)[4], std::size_t tokens,
                                std::size_t columns, std::byte* out) noexcept {
     const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     I row[4];
     for (std::size_t t = 0; t < 4; ++t) {
-      row[t] = t < tokens
-                   ? _mm512_permutexvar_epi32(
-                         order, _mm512_xor_si512(load_bytes(v + t * stride, columns), set1_8(0x80)))
-                   : zero();
+      row[t] = t < tokens ? _mm512_permutexvar_epi32(
+                                order, _mm512_xor_si512(load_bytes(v[t], columns), set1_8(0x80)))
+                          : zero();
     }
     const I a = _mm512_unpacklo_epi8(row[0], row[1]);
     const I b = _mm512_unpackhi_epi8(row[0], row[1]);

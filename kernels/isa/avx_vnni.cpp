@@ -18,13 +18,13 @@ struct AvxVnni : Avx2 {
     return _mm256_xor_si256(load_bytes(p, n), set1_8(0x80));
   }
   /// v - 128 of four tokens, a dword a column.
-  INTAGLIO_OP void pack_values(const std::uint8_t* v, std::size_t stride, std::size_t tokens,
+  INTAGLIO_OP void pack_values(const std::uint8_t* const (&v)[4], std::size_t tokens,
                                std::size_t columns, std::byte* out) noexcept {
     __m128i row[4];
     for (std::size_t t = 0; t < 4; ++t) {
-      row[t] = t < tokens ? _mm_xor_si128(load_half(v + t * stride, columns),
-                                          _mm_set1_epi8(static_cast<char>(0x80)))
-                          : _mm_setzero_si128();
+      row[t] = t < tokens
+                   ? _mm_xor_si128(load_half(v[t], columns), _mm_set1_epi8(static_cast<char>(0x80)))
+                   : _mm_setzero_si128();
     }
     const __m128i a = _mm_unpacklo_epi8(row[0], row[1]);
     const __m128i b = _mm_unpackhi_epi8(row[0], row[1]);

@@ -1,7 +1,7 @@
 // Attention of one head: scores, softmax, P v.
 //
 // Scores: sum_d (q - z)(k - z), |.| <= 255 * 255 * 256 < 2^24; the factor head_dim^-0.5 is part of
-// the multiplier.
+// the multiplier. A bias of sums stays below 2^30 (graph/check).
 //
 // Log-Int-Softmax (FQ-ViT, section 3.4, in the division-free form): with e_j = exponentials[max -
 // score_j] and S = sum e_j, the code is log2 of round(S / e), rounded up when its mantissa is >=
@@ -78,15 +78,31 @@ std::int32_t row_multiplier(const SoftmaxParams& params, std::int32_t multiplier
 
 void attention_scores(const ScoreParams& params, const std::uint8_t* q, std::size_t rows,
                       const std::uint8_t* k, std::size_t tokens, std::size_t head_dim,
-                      std::size_t stride, std::uint8_t* dst) noexcept {
+                      std::size_t stride, std::uint8_t* dst, const std::int32_t* bias) noexcept {
   for (std::size_t i = 0; i < rows; ++i) {
     for (std::size_t j = 0; j < tokens; ++j) {
-      std::int32_t acc = 0;
+      std::int32_t acc = bias == nullptr ? 0 : bias[j];
       for (std::size_t d = 0; d < head_dim; ++d) {
         acc += (q[i * stride + d] - params.zero_src) * (k[j * stride + d] - params.zero_src);
       }
       dst[i * tokens + j] = requantize_u8(acc, params.multiplier, params.shift, params.zero_point);
     }
+  }
+}
+
+const std::int32_t* bias_row(const BiasParams& params, const std::int32_t* strips,
+                             std::size_t query) noexcept {
+  const std::size_t y = query / params.width;
+  const std::size_t x = query % params.width;
+  return strips + (x * params.side + params.side / 2 - y) * params.width;
+}
+
+void add_bias(const BiasParams& params, std::int32_t zero_scores, const std::int32_t* bias,
+              const std::uint8_t* src, std::size_t tokens, std::uint8_t* dst) noexcept {
+  for (std::size_t j = 0; j < tokens; ++j) {
+    const std::int32_t sum = (src[j] - zero_scores) * params.multiplier + bias[j];
+    const std::int64_t code = rounding_shift_right(sum, params.shift);
+    dst[j] = static_cast<std::uint8_t>(clamp_to(code + params.zero_point, 0, 255));
   }
 }
 
@@ -137,19 +153,42 @@ void attend_codes(const SoftmaxParams& softmax, const AttendParams& params,
 void softmax_prepare(const SoftmaxParams&, std::byte*) noexcept {}
 
 std::size_t attention_scratch_bytes(const AttentionParams& params) noexcept {
-  return params.tokens;
+  return params.tokens * (1 + 3 * params.head_dim);
 }
 
-void attention(const AttentionParams& params, const std::uint8_t* q, std::size_t rows,
-               const std::uint8_t* k, const std::uint8_t* v, std::byte* scratch,
-               std::uint8_t* dst) noexcept {
+void attention(const AttentionParams& params, const AttentionOperands& operands, std::size_t rows,
+               std::byte* scratch) noexcept {
   auto* map = reinterpret_cast<std::uint8_t*>(scratch);  // a row of scores, then of codes
+  const std::size_t d = params.head_dim;
+  AttentionOperands o = operands;
+  std::size_t stride = params.src_stride;
+  if (o.token_rows != nullptr) {  // side by side
+    std::uint8_t* const gathered = map + params.tokens;
+    for (std::size_t t = 0; t < params.tokens; ++t) {
+      const bool padding = o.token_rows[t] == kPaddingRow;
+      const std::size_t at = padding ? 0 : o.token_rows[t] * stride;
+      const std::uint8_t* const from[3] = {o.q + at, padding ? o.padding_key : o.k + at,
+                                           padding ? o.padding_value : o.v + at};
+      for (std::size_t i = 0; i < 3 * d; ++i) gathered[t * 3 * d + i] = from[i / d][i % d];
+    }
+    o.q = gathered;
+    o.k = gathered + d;
+    o.v = gathered + 2 * d;
+    stride = 3 * d;
+  }
   for (std::size_t i = 0; i < rows; ++i) {
-    attention_scores(params.scores, q + i * params.src_stride, 1, k, params.tokens, params.head_dim,
-                     params.src_stride, map);
+    const std::size_t row = o.token_rows == nullptr ? i : o.token_rows[i];
+    if (row == kPaddingRow) continue;
+    const std::int32_t* bias = params.bias.side == 0 ? nullptr : bias_row(params.bias, o.bias, i);
+    const bool of_sums = params.bias.shift == 0;
+    attention_scores(params.scores, o.q + i * stride, 1, o.k, params.tokens, d, stride, map,
+                     of_sums ? bias : nullptr);
+    if (bias != nullptr && !of_sums) {
+      add_bias(params.bias, params.scores.zero_point, bias, map, params.tokens, map);
+    }
     softmax_codes(params.softmax, map, 1, params.tokens, map);
-    attend_codes(params.softmax, params.attend, map, 1, v, params.tokens, params.head_dim,
-                 params.src_stride, dst + i * params.dst_stride, params.dst_stride);
+    attend_codes(params.softmax, params.attend, map, 1, o.v, params.tokens, d, stride,
+                 o.dst + row * params.dst_stride, params.dst_stride);
   }
 }
 

@@ -1,4 +1,4 @@
-// GELU, residual add, sum of words, pixels to patches, table lookup.
+// GELU, residual add, sum of words, mean of rows, pixels to patches, table lookup.
 //
 // GELU(x) = max(x, 0) - g(|x|) with g(a) = a * Phi(-a): even in x, at most 0.17, and nothing beyond
 // a few units, so a short table over |x| serves both signs. With h the s16 code of x, a = |h| cut
@@ -9,8 +9,12 @@
 // below a tenth of a code on the grids of real models; the reference applies GELU to the float
 // accumulator.
 //
+// Mean: |sum| <= 255 * 2^23 < 2^31, m <= multiplier < 2^31, shift <= 62: below 2^62 + 2^61. m loses
+// less than 2^-30 of its value where the multiplier uses its 31 bits.
+//
 // Residual add: see ResidualParams. |a - z| <= 255, |b - z| << 7 <= 32640; the multipliers are
 // bounded so that both products and the rounding constant sum below 2^31.
+#include <bit>
 #include <cstring>
 
 #include "kernels/fixed_point.h"
@@ -66,17 +70,34 @@ void add_s16(const std::int16_t* a, const std::int16_t* b, std::size_t count,
 
 void pixels_to_patches(const PatchParams& params, const std::uint8_t* src, std::size_t src_stride,
                        std::size_t first, std::size_t last, std::uint8_t* dst) noexcept {
-  const std::size_t columns = params.width / params.patch;
+  const std::size_t columns = (params.width + params.patch - 1) / params.patch;
   const std::size_t run = params.patch * 3;  // bytes of a patch that lie side by side in the image
   for (std::size_t index = first; index < last; ++index) {
-    const std::uint8_t* corner =
-        src + index / columns * params.patch * src_stride + index % columns * run;
-    std::uint8_t* out = dst + index * params.patch * run;
+    const std::size_t top = index / columns * params.patch;
+    const std::size_t left = index % columns * run;
     for (std::size_t y = 0; y < params.patch; ++y) {
       for (std::size_t i = 0; i < run; ++i) {
-        out[y * run + i] = params.table[i % 3 * 256 + corner[y * src_stride + i]];
+        const bool inside = top + y < params.height && left + i < 3 * params.width;
+        dst[(index * params.patch + y) * run + i] =
+            inside ? params.table[i % 3 * 256 + src[(top + y) * src_stride + left + i]]
+                   : params.padding[i % 3];
       }
     }
+  }
+}
+
+void mean_rows(const MeanParams& params, ColumnRange columns, const std::uint8_t* src,
+               std::size_t rows, std::uint8_t* dst) noexcept {
+  const int e = static_cast<int>(std::bit_width(rows)) - 1;
+  const auto m = static_cast<std::int32_t>((std::int64_t{params.multiplier} << e) /
+                                           static_cast<std::int64_t>(rows));
+  const int shift = params.shift + e;
+  for (std::size_t c = columns.first; c < columns.last; ++c) {
+    std::int32_t sum = 0;
+    for (std::size_t r = 0; r < rows; ++r) sum += src[r * params.dim + c] - params.zero_src;
+    const std::int64_t code =
+        scale_accumulator(sum, m, std::int64_t{1} << (shift - 1), shift) + params.zero_point;
+    dst[c] = static_cast<std::uint8_t>(clamp_to(code, 0, 255));
   }
 }
 

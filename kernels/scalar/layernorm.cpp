@@ -43,10 +43,9 @@ ReciprocalRoot reciprocal_sqrt(std::uint64_t v) noexcept {
 }  // namespace
 
 void layernorm_ptf(const LayerNormParams& params, const void* src, std::size_t rows,
-                   std::uint8_t* dst) noexcept {
+                   void* dst) noexcept {
   const auto dim = static_cast<std::int64_t>(params.dim);
   for (std::size_t i = 0; i < rows; ++i) {
-    std::uint8_t* out = dst + i * params.dim;
     const auto centered = [&](std::size_t c) {
       const std::size_t at = i * params.dim + c;
       if (params.src_type == CodeType::kS16) {
@@ -65,7 +64,14 @@ void layernorm_ptf(const LayerNormParams& params, const void* src, std::size_t r
     for (std::size_t c = 0; c < params.dim; ++c) {
       const std::int64_t u = ((dim * centered(c) - s1) * mantissa) >> shift;
       const std::int64_t y = (u * params.multiplier[c] + params.bias[c]) >> params.shift;
-      out[c] = static_cast<std::uint8_t>(clamp_to(y + params.zero_point, 0, 255));
+      const std::size_t at = i * params.dim + c;
+      if (params.dst_type == CodeType::kS16) {
+        static_cast<std::int16_t*>(dst)[at] =
+            static_cast<std::int16_t>(clamp_to(y + params.zero_point, INT16_MIN, INT16_MAX));
+      } else {
+        static_cast<std::uint8_t*>(dst)[at] =
+            static_cast<std::uint8_t>(clamp_to(y + params.zero_point, 0, 255));
+      }
     }
   }
 }

@@ -15,6 +15,7 @@ const KernelTable& scalar_table() noexcept {
       .attention_bitshift = scalar::attention,
       .layernorm_ptf = scalar::layernorm_ptf,
       .gelu_table = scalar::gelu_table,
+      .mean_rows = scalar::mean_rows,
       .residual_add = scalar::residual_add,
       .add_s16 = scalar::add_s16,
       .pixels_to_patches = scalar::pixels_to_patches,

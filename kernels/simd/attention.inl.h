@@ -1,5 +1,6 @@
 // One head of attention, tile by tile of rows: scores, softmax, P v. Keys and values are laid out
-// once per call; nothing larger than a tile's rows of scores and weights is stored.
+// once per call; nothing larger than a tile's rows of scores and weights is stored. Where tokens
+// are not neighbours in memory (windows of a map), they are found one by one as they are laid out.
 //
 // Scores. With b = k - c, c = key_center(z) the number that makes k fit the right operand
 // (128 for s8, z itself for s16):
@@ -30,6 +31,19 @@
 
 namespace intaglio::kernels {
 namespace {
+
+/// Where the tokens of q, k or v are.
+struct TokenRows {
+  const std::uint8_t* base;
+  std::size_t stride;
+  const std::uint32_t* rows;  ///< null: one after the other
+  const std::uint8_t* padding;
+
+  [[gnu::always_inline]] const std::uint8_t* operator[](std::size_t token) const noexcept {
+    if (rows == nullptr) return base + token * stride;
+    return rows[token] == kPaddingRow ? padding : base + rows[token] * stride;
+  }
+};
 
 /// Where a call keeps what; offsets into its scratch memory.
 struct AttentionLayout {
@@ -96,20 +110,19 @@ template <class V>
 
 /// z - v of two tokens, a dword a column; the second may be missing.
 template <class V>
-inline void pack_value_pair(const std::uint8_t* v, std::size_t stride, std::size_t tokens,
+inline void pack_value_pair(const std::uint8_t* const (&v)[2], std::size_t tokens,
                             std::size_t columns, std::int32_t zero, std::byte* out) noexcept {
   const auto zeros = V::set1_32(zero);
   for (std::size_t c = 0; c < columns; c += V::kLanes) {
-    const auto even = V::sub32(zeros, V::load_u8(v + c, columns - c));
-    const auto odd =
-        tokens > 1 ? V::sub32(zeros, V::load_u8(v + stride + c, columns - c)) : V::zero();
+    const auto even = V::sub32(zeros, V::load_u8(v[0] + c, columns - c));
+    const auto odd = tokens > 1 ? V::sub32(zeros, V::load_u8(v[1] + c, columns - c)) : V::zero();
     V::store(out + c * 4, V::pair_words(even, odd));
   }
 }
 
 /// Keys as panels, a token a column, and the columns' terms: -z sum (k - z).
 template <class V>
-void pack_keys(const AttentionParams& p, const AttentionLayout& l, const std::uint8_t* k,
+void pack_keys(const AttentionParams& p, const AttentionLayout& l, const TokenRows& k,
                std::byte* scratch) noexcept {
   using I = typename V::I;
   constexpr std::size_t kChannels = V::kLanes * kPackDepth<V>;  // of a vector of dwords
@@ -127,7 +140,7 @@ void pack_keys(const AttentionParams& p, const AttentionLayout& l, const std::ui
       I rows[V::kLanes];
       for (std::size_t r = 0; r < V::kLanes; ++r) {
         const std::size_t token = first + r < p.tokens ? first + r : first;
-        rows[r] = V::load_keys(k + token * p.src_stride + d, p.head_dim - d, center);
+        rows[r] = V::load_keys(k[token] + d, p.head_dim - d, center);
       }
       V::transpose(rows);
       const std::size_t group = d / kPackDepth<V>;
@@ -144,18 +157,19 @@ void pack_keys(const AttentionParams& p, const AttentionLayout& l, const std::ui
 
 /// Values as panels, a channel a column: v - 128 of four tokens, or z - v of two.
 template <class V>
-void pack_values(const AttentionParams& p, const std::uint8_t* v, std::byte* out) noexcept {
+void pack_values(const AttentionParams& p, const TokenRows& v, std::byte* out) noexcept {
   constexpr std::size_t kDepth = kPackDepth<V>;
   for (std::size_t c = 0; c < p.head_dim; c += kPanelColumns<V>) {
     const std::size_t left = p.head_dim - c;
     const std::size_t columns = left < kPanelColumns<V> ? left : kPanelColumns<V>;
     for (std::size_t t = 0; t < p.tokens; t += kDepth) {
       const std::size_t tokens = p.tokens - t < kDepth ? p.tokens - t : kDepth;
-      const std::uint8_t* at = v + t * p.src_stride + c;
+      const std::uint8_t* at[kDepth];
+      for (std::size_t i = 0; i < kDepth; ++i) at[i] = v[t + (i < tokens ? i : 0)] + c;
       if constexpr (V::kBytes) {
-        V::pack_values(at, p.src_stride, tokens, columns, out);
+        V::pack_values(at, tokens, columns, out);
       } else {
-        pack_value_pair<V>(at, p.src_stride, tokens, columns, p.attend.zero_src, out);
+        pack_value_pair<V>(at, tokens, columns, p.attend.zero_src, out);
       }
       out += round_up(columns, V::kLanes) * 4;
     }
@@ -184,8 +198,9 @@ inline ColumnFactors<V> uniform_factors(std::int32_t multiplier, typename V::I h
 struct TileRows {
   const std::byte* src[kTileRows];
   std::uint8_t* dst[kTileRows];
-  std::int32_t term[kTileRows];  ///< added to every sum of the row
-  std::size_t first_plane = 0;   ///< of the weights
+  std::int32_t term[kTileRows];              ///< added to every sum of the row
+  const std::int32_t* bias[kTileRows] = {};  ///< added to the sums of scores; or null, all of them
+  std::size_t first_plane = 0;               ///< of the weights
 };
 
 /// Any shift and zero point; sums [kTileRows, kVectors * V::kLanes].
@@ -271,6 +286,15 @@ template <class V, std::size_t kVectors>
       acc[r][v] = V::add32(term, V::load(terms + v * V::kLanes));
     });
   });
+  if (rows.bias[0] != nullptr) {
+    unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
+      unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
+        const std::size_t column = first + v * V::kLanes;
+        const std::size_t left = p.tokens > column ? p.tokens - column : 0;
+        acc[r][v] = V::add32(acc[r][v], V::load_s32(rows.bias[r] + column, left));
+      });
+    });
+  }
   if constexpr (V::kBytes) {
     const std::size_t whole = p.head_dim / 4;
     add_groups<V, DotBytes<V>, kVectors>(acc, rows.src, 0, whole, panel);
@@ -317,6 +341,25 @@ template <class V, std::size_t kVectors>
                           left < kVectors * V::kLanes ? left : kVectors * V::kLanes);
 }
 
+/// A row of codes of scores with the bias of its query added, in place; what lies behind the tokens
+/// has no meaning.
+template <class V>
+inline void add_bias_to_codes(const AttentionParams& p, const std::int32_t* bias,
+                              std::uint8_t* codes) noexcept {
+  const auto zero_scores = V::set1_32(p.scores.zero_point);
+  const auto multiplier = V::set1_32(p.bias.multiplier);
+  const auto half = V::set1_32(1 << (p.bias.shift - 1));
+  const auto zero = V::set1_32(p.bias.zero_point);
+  const auto shift = V::count(p.bias.shift);
+  for (std::size_t c = 0; c < p.tokens; c += V::kLanes) {
+    const auto code = V::sub32(V::load_u8(codes + c, V::kLanes), zero_scores);
+    const auto addend = V::add32(V::load_s32(bias + c, p.tokens - c), half);
+    const auto sum = V::sra32(V::add32(V::mullo32(code, multiplier), addend), shift);
+    const auto clamped = V::min32(V::max32(V::add32(sum, zero), V::zero()), V::set1_32(255));
+    V::store_u8(codes + c, clamped, V::kLanes);
+  }
+}
+
 /// Calls f with the number of vectors, as a type, of each panel of `columns` columns.
 template <class V, class F>
 inline void for_each_panel(std::size_t columns, F&& f) noexcept {
@@ -332,8 +375,10 @@ inline void for_each_panel(std::size_t columns, F&& f) noexcept {
 template <class V>
 class AttentionTile {
  public:
-  AttentionTile(const AttentionParams& params, std::byte* scratch) noexcept
+  AttentionTile(const AttentionParams& params, const AttentionOperands& operands,
+                std::byte* scratch) noexcept
       : p_(params),
+        o_(operands),
         l_(lay_out<V>(params)),
         table_(*reinterpret_cast<const SoftmaxTable*>(params.prepared)),
         scratch_(scratch),
@@ -346,18 +391,23 @@ class AttentionTile {
     for (std::int32_t& m : attend_rescale_.multiplier) m = sign * params.attend.multiplier;
   }
 
-  void pack(const std::uint8_t* k, const std::uint8_t* v) noexcept {
-    pack_keys<V>(p_, l_, k, scratch_);
-    pack_values<V>(p_, v, scratch_ + l_.values);
+  void pack() noexcept {
+    pack_keys<V>(p_, l_, keys(), scratch_);
+    pack_values<V>(p_, values(), scratch_ + l_.values);
   }
-  void pack(const std::uint8_t* k) noexcept { pack_keys<V>(p_, l_, k, scratch_); }
+  void pack_keys_only() noexcept { pack_keys<V>(p_, l_, keys(), scratch_); }
 
-  /// Scores, then codes.
-  void make_map(const std::uint8_t* q, std::size_t rows) noexcept {
+  /// Scores, then codes, of the queries from `first` on.
+  void make_map(std::size_t first_query, std::size_t rows) noexcept {
     TileRows tile;
+    // Whatever padding has as queries, nobody reads what comes of it.
+    const TokenRows queries = {o_.q, p_.src_stride, o_.token_rows, o_.padding_key};
+    const bool biased = p_.bias.side != 0;
     const std::int32_t factor = key_center<V>(p_.scores.zero_src) - p_.scores.zero_src;
     for (std::size_t r = 0; r < kTileRows; ++r) {
-      const std::uint8_t* row = q + (r < rows ? r : 0) * p_.src_stride;
+      const std::size_t query = first_query + (r < rows ? r : 0);
+      const std::uint8_t* row = queries[query];
+      if (biased && p_.bias.shift == 0) tile.bias[r] = bias_of(query);
       tile.term[r] = factor == 0 ? 0 : factor * V::sum_u8(row, p_.head_dim);
       tile.dst[r] = codes(r);
       if constexpr (V::kBytes) {
@@ -373,6 +423,9 @@ class AttentionTile {
     });
     const std::size_t last = (l_.vectors - 1) * kVectorBytes<V>;
     for (std::size_t r = 0; r < kTileRows; ++r) {
+      if (biased && p_.bias.shift != 0 && r < rows) {
+        add_bias_to_codes<V>(p_, bias_of(first_query + r), codes(r));
+      }
       V::store(codes(r) + last, V::and_bits(V::load(codes(r) + last), last_mask_));
     }
     const ScoreRows scores = {codes(0), l_.row_bytes, p_.tokens, l_.vectors};
@@ -383,14 +436,14 @@ class AttentionTile {
     }
   }
 
-  void attend(std::size_t rows, std::uint8_t* dst) noexcept {
+  void attend(std::size_t first_query, std::size_t rows) noexcept {
     TileRows tile;
     tile.first_plane = uniform() ? 1 : 0;
     std::uint8_t nowhere[kMaxHeadDim];
     for (std::size_t r = 0; r < kTileRows; ++r) {
       std::byte* weights = scratch_ + l_.weights + 2 * (r < rows ? r : 0) * l_.row_bytes;
       tile.src[r] = weights;
-      tile.dst[r] = r < rows ? dst + r * p_.dst_stride : nowhere;
+      tile.dst[r] = r < rows ? result(first_query + r, nowhere) : nowhere;
       tile.term[r] = 0;
       if (r >= rows) continue;
       const std::int32_t sum =
@@ -406,9 +459,12 @@ class AttentionTile {
   }
 
   /// The same by shifts of the values as they lie.
-  void attend_bitshift(std::size_t rows, const std::uint8_t* v, std::uint8_t* dst) noexcept {
+  void attend_bitshift(std::size_t first_query, std::size_t rows) noexcept {
     const auto zero = V::set1_32(p_.attend.zero_src);
+    const TokenRows v = values();
     for (std::size_t r = 0; r < rows; ++r) {
+      std::uint8_t* const dst = result(first_query + r, nullptr);
+      if (dst == nullptr) continue;
       std::int32_t sum = 0;
       for (std::size_t j = 0; j < p_.tokens; ++j) {
         if (shift_of(codes(r)[j]) >= 0) sum += 1 << shift_of(codes(r)[j]);
@@ -420,7 +476,7 @@ class AttentionTile {
         for (std::size_t j = 0; j < p_.tokens; ++j) {
           const int shift = shift_of(codes(r)[j]);
           if (shift < 0) continue;
-          const auto value = V::load_u8(v + j * p_.src_stride + c, p_.head_dim - c);
+          const auto value = V::load_u8(v[j] + c, p_.head_dim - c);
           acc = V::add32(acc, V::sll32(V::sub32(value, zero), shift));
         }
         V::store(sums + c, acc);
@@ -428,14 +484,28 @@ class AttentionTile {
       const ColumnFactors<V> factors =
           uniform_factors<V>(attend_rescale_.multiplier[r], attend_rescale_.half);
       for (std::size_t c = 0; c < p_.head_dim; c += V::kLanes) {
-        V::store_u8(dst + r * p_.dst_stride + c,
-                    scale_exact<V>(V::load(sums + c), factors, attend_rescale_.rescale),
+        V::store_u8(dst + c, scale_exact<V>(V::load(sums + c), factors, attend_rescale_.rescale),
                     p_.head_dim - c);
       }
     }
   }
 
  private:
+  TokenRows keys() const noexcept { return {o_.k, p_.src_stride, o_.token_rows, o_.padding_key}; }
+  TokenRows values() const noexcept {
+    return {o_.v, p_.src_stride, o_.token_rows, o_.padding_value};
+  }
+  /// Where the result of a query goes; `nowhere` for padding.
+  std::uint8_t* result(std::size_t query, std::uint8_t* nowhere) const noexcept {
+    if (o_.token_rows == nullptr) return o_.dst + query * p_.dst_stride;
+    const std::uint32_t row = o_.token_rows[query];
+    return row == kPaddingRow ? nowhere : o_.dst + row * p_.dst_stride;
+  }
+  const std::int32_t* bias_of(std::size_t query) const noexcept {
+    const std::size_t y = query / p_.bias.width;
+    const std::size_t x = query % p_.bias.width;
+    return o_.bias + (x * p_.bias.side + p_.bias.side / 2 - y) * p_.bias.width;
+  }
   bool uniform() const noexcept { return p_.softmax.form == SoftmaxForm::kUniform; }
   std::uint8_t* codes(std::size_t row) const noexcept {
     return reinterpret_cast<std::uint8_t*>(scratch_ + l_.scores) + row * l_.row_bytes;
@@ -452,6 +522,7 @@ class AttentionTile {
   }
 
   const AttentionParams& p_;
+  const AttentionOperands& o_;
   const AttentionLayout l_;
   const SoftmaxTable& table_;
   std::byte* scratch_;
@@ -460,28 +531,26 @@ class AttentionTile {
 };
 
 template <class V>
-void attention(const AttentionParams& params, const std::uint8_t* q, std::size_t rows,
-               const std::uint8_t* k, const std::uint8_t* v, std::byte* scratch,
-               std::uint8_t* dst) noexcept {
-  AttentionTile<V> tile(params, scratch);
-  tile.pack(k, v);
+void attention(const AttentionParams& params, const AttentionOperands& operands, std::size_t rows,
+               std::byte* scratch) noexcept {
+  AttentionTile<V> tile(params, operands, scratch);
+  tile.pack();
   for (std::size_t i = 0; i < rows; i += kTileRows) {
     const std::size_t here = rows - i < kTileRows ? rows - i : kTileRows;
-    tile.make_map(q + i * params.src_stride, here);
-    tile.attend(here, dst + i * params.dst_stride);
+    tile.make_map(i, here);
+    tile.attend(i, here);
   }
 }
 
 template <class V>
-void attention_bitshift(const AttentionParams& params, const std::uint8_t* q, std::size_t rows,
-                        const std::uint8_t* k, const std::uint8_t* v, std::byte* scratch,
-                        std::uint8_t* dst) noexcept {
-  AttentionTile<V> tile(params, scratch);
-  tile.pack(k);
+void attention_bitshift(const AttentionParams& params, const AttentionOperands& operands,
+                        std::size_t rows, std::byte* scratch) noexcept {
+  AttentionTile<V> tile(params, operands, scratch);
+  tile.pack_keys_only();
   for (std::size_t i = 0; i < rows; i += kTileRows) {
     const std::size_t here = rows - i < kTileRows ? rows - i : kTileRows;
-    tile.make_map(q + i * params.src_stride, here);
-    tile.attend_bitshift(here, v, dst + i * params.dst_stride);
+    tile.make_map(i, here);
+    tile.attend_bitshift(i, here);
   }
 }
 

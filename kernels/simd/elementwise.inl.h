@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "kernels/kernels.h"
+#include "kernels/simd/rescale.inl.h"
 #include "kernels/simd/tile.inl.h"
 
 namespace intaglio::kernels {
@@ -265,15 +266,41 @@ inline void map_pixels(const std::uint8_t* table, const std::uint8_t* src, std::
 template <class V>
 void pixels_to_patches(const PatchParams& params, const std::uint8_t* src, std::size_t src_stride,
                        std::size_t first, std::size_t last, std::uint8_t* dst) noexcept {
-  const std::size_t columns = params.width / params.patch;
+  const std::size_t columns = (params.width + params.patch - 1) / params.patch;
   const std::size_t run = params.patch * 3;
   for (std::size_t index = first; index < last; ++index) {
-    const std::uint8_t* corner =
-        src + index / columns * params.patch * src_stride + index % columns * run;
+    const std::size_t top = index / columns * params.patch;
+    const std::size_t left = index % columns * run;
+    const std::size_t rest = 3 * params.width - left;
+    const std::size_t inside = rest < run ? rest : run;
     std::uint8_t* out = dst + index * params.patch * run;
     for (std::size_t y = 0; y < params.patch; ++y) {
-      map_pixels<V>(params.table, corner + y * src_stride, run, out + y * run);
+      const std::size_t here = top + y < params.height ? inside : 0;
+      if (here != 0) {
+        map_pixels<V>(params.table, src + (top + y) * src_stride + left, here, out + y * run);
+      }
+      for (std::size_t i = here; i < run; ++i) out[y * run + i] = params.padding[i % 3];
     }
+  }
+}
+
+template <class V>
+void mean_rows(const MeanParams& params, ColumnRange columns, const std::uint8_t* src,
+               std::size_t rows, std::uint8_t* dst) noexcept {
+  const int e = 63 - __builtin_clzll(rows);
+  const auto m = static_cast<std::int32_t>((std::int64_t{params.multiplier} << e) /
+                                           static_cast<std::int64_t>(rows));
+  const int shift = params.shift + e;
+  const Rescale rescale = make_rescale(shift, params.zero_point, CodeType::kU8);
+  const auto half = V::set1_64(std::int64_t{1} << (shift - 1));
+  const ColumnFactors<V> factors = {V::set1_32(m), V::set1_32(m), half, half};
+  const auto zeros = V::set1_32(static_cast<std::int32_t>(rows) * params.zero_src);
+  for (std::size_t c = columns.first; c < columns.last; c += V::kLanes) {
+    auto sum = V::zero();
+    for (std::size_t r = 0; r < rows; ++r) {
+      sum = V::add32(sum, V::load_u8(src + r * params.dim + c, columns.last - c));
+    }
+    V::store_u8(dst + c, scale_exact<V>(V::sub32(sum, zeros), factors, rescale), columns.last - c);
   }
 }
 

@@ -157,10 +157,12 @@ template <class V>
 /// together.
 template <class V, std::size_t kRows>
 inline void norm_rows(const NormVectors<V>& n, const Rescale& rescale, const void* src,
-                      std::size_t row, std::uint8_t* dst) noexcept {
+                      std::size_t row, void* dst) noexcept {
   using I = typename V::I;
   const std::size_t dim = n.params.dim;
   const auto zero = V::set1_16(static_cast<std::int16_t>(rescale.zero_point));
+  const bool packed = rescale.direct && rescale.output == CodeType::kU8;
+  const std::size_t element = rescale.output == CodeType::kU8 ? 1 : 2;
   RowNorm<V> norms[kRows];
   unroll<kRows>([&](auto r) INTAGLIO_INLINE { norms[r] = norm_of_row<V>(n, src, row + r); });
   for (std::size_t c = 0; c < dim; c += kPanelColumns<V>) {
@@ -174,26 +176,28 @@ inline void norm_rows(const NormVectors<V>& n, const Rescale& rescale, const voi
       unroll<kRows>([&](auto r) INTAGLIO_INLINE {
         const I a = n.centered(src, (row + r) * dim + at, dim - at, exponents);
         const NormSums<V> sums = norm_sums<V>(n, norms[r], a, factors);
-        if (rescale.direct) {
+        if (packed) {
           codes[r][v] = V::sra32(V::merge_high(sums.even, sums.odd), rescale.shift - 32);
         } else {
-          V::store_u8(dst + (row + r) * dim + at, clamp_exact<V>(sums.even, sums.odd, rescale),
-                      dim - at);
+          store_codes<V>(rescale.output,
+                         static_cast<std::byte*>(dst) + ((row + r) * dim + at) * element,
+                         clamp_exact<V>(sums.even, sums.odd, rescale), dim - at);
         }
       });
     });
-    if (!rescale.direct) continue;
+    if (!packed) continue;
     unroll<kRows>([&](auto r) INTAGLIO_INLINE {
-      V::pack_row_u8(dst + (row + r) * dim + c, codes[r], zero, dim - c);
+      V::pack_row_u8(static_cast<std::uint8_t*>(dst) + (row + r) * dim + c, codes[r], zero,
+                     dim - c);
     });
   }
 }
 
 template <class V>
 void layernorm_ptf(const LayerNormParams& params, const void* src, std::size_t rows,
-                   std::uint8_t* dst) noexcept {
+                   void* dst) noexcept {
   const NormVectors<V> n(params);
-  const Rescale rescale = make_rescale(params.shift, params.zero_point, CodeType::kU8);
+  const Rescale rescale = make_rescale(params.shift, params.zero_point, params.dst_type);
   std::size_t i = 0;
   for (; i + kNormRows <= rows; i += kNormRows) norm_rows<V, kNormRows>(n, rescale, src, i, dst);
   for (; i < rows; ++i) norm_rows<V, 1>(n, rescale, src, i, dst);

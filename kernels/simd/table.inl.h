@@ -26,6 +26,7 @@ KernelTable make_table(const KernelTable& base, Isa isa) noexcept {
   table.layernorm_ptf = layernorm_ptf<V>;
   table.gelu_table = gelu_table<V>;
   table.residual_add = residual_add<V>;
+  table.mean_rows = mean_rows<V>;
   table.add_s16 = add_s16<V>;
   table.pixels_to_patches = pixels_to_patches<V>;
   table.peak_macs_per_round = kPeakMacsPerRound<V>;

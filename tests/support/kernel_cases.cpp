@@ -281,6 +281,7 @@ std::vector<KernelCase> layernorm_cases(std::uint64_t seed);
 std::vector<KernelCase> gelu_cases(std::uint64_t seed);
 std::vector<KernelCase> residual_cases(std::uint64_t seed);
 std::vector<KernelCase> add_s16_cases(std::uint64_t seed);
+std::vector<KernelCase> mean_cases(std::uint64_t seed);
 std::vector<KernelCase> patch_cases(std::uint64_t seed);
 
 const std::vector<KernelSuite>& kernel_suites() {
@@ -289,7 +290,8 @@ const std::vector<KernelSuite>& kernel_suites() {
       {"attention", attention_cases},     {"attention_bitshift", attention_bitshift_cases},
       {"layernorm_ptf", layernorm_cases}, {"gelu_table", gelu_cases},
       {"residual_add", residual_cases},   {"add_s16", add_s16_cases},
-      {"pixels_to_patches", patch_cases}, {"lookup_u8", lookup_cases},
+      {"mean_rows", mean_cases},          {"pixels_to_patches", patch_cases},
+      {"lookup_u8", lookup_cases},
   };
   return suites;
 }

@@ -1,6 +1,8 @@
 // Cases of the fused attention: every form of the softmax, all sizes of heads and rows.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <span>
 
 #include "tests/support/kernel_cases.h"
@@ -75,13 +77,50 @@ std::uint64_t probability_factor(Rng& rng, std::uint64_t largest_exponential, st
   return std::min(largest, static_cast<std::uint64_t>(steps * 0x1p32));
 }
 
+/// Tokens that are rows of a map; some lie beyond it. 0 x 0: tokens follow each other.
+struct Window {
+  std::size_t height = 0, width = 0;
+};
+
 struct AttentionCase {
   std::size_t rows, tokens, head_dim, kind, gap;
   SoftmaxForm form;
   FillPair fill;
   Layout layout;
   std::uint64_t seed;
+  Window window = {};
 };
+
+/// Rows of the tokens of a window, in any order, in a map with room for some more; padding here and
+/// there.
+std::vector<std::uint32_t> token_rows(Rng& rng, std::size_t tokens, std::size_t map_rows) {
+  std::vector<std::uint32_t> rows(map_rows);
+  std::iota(rows.begin(), rows.end(), 0U);
+  std::shuffle(rows.begin(), rows.end(), rng);
+  rows.resize(tokens);
+  for (std::uint32_t& row : rows) {
+    if (tokens > 1 && rng() % 5 == 0) row = kernels::kPaddingRow;
+  }
+  return rows;
+}
+
+/// None, of sums, or of codes; |255 * 2^20 + 2^30 + 2^29| < 2^31.
+kernels::BiasParams bias_params(Rng& rng, const Window& window) {
+  kernels::BiasParams bias = {.side = 0, .width = window.width};
+  if (rng() % 4 == 0) return bias;
+  bias.side = 2 * std::max(window.height, window.width) - 1 + 2 * (rng() % 2);
+  if (rng() % 2 == 0) return bias;
+  bias.multiplier = static_cast<std::int32_t>(pick(rng, 0, 1 << 20));
+  bias.shift = static_cast<int>(pick(rng, 1, 30));
+  bias.zero_point = static_cast<std::int32_t>(pick(rng, 0, 255));
+  return bias;
+}
+
+std::vector<std::int32_t> bias_values(Rng& rng, const kernels::BiasParams& bias) {
+  const std::size_t count = bias.width * bias.side * bias.width;
+  const std::int64_t reach = std::int64_t{1} << pick(rng, 8, 30);
+  return make_values<std::int32_t>(rng, count, Fill::kRandom, -reach, reach);
+}
 
 /// A factor that spreads sums of about `size` over the codes, or an extreme one.
 std::pair<std::int32_t, int> factor(Rng& rng, double size, std::size_t index, bool positive) {
@@ -120,9 +159,17 @@ CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) 
   const auto make = [&](std::size_t rows, Fill fill) {
     return c.layout.place(make_values<std::uint8_t>(rng, extent(rows, c.head_dim, stride), fill));
   };
-  const auto q = make(c.rows, c.fill.a);
-  const auto k = make(c.tokens, c.fill.b);
-  const auto v = make(c.tokens, c.fill.a);
+  const bool windowed = c.window.width != 0;
+  const std::size_t map_rows = c.tokens + (windowed ? 5 : 0);
+  const std::size_t result_rows = windowed ? map_rows : c.rows;
+  const auto q = make(result_rows, c.fill.a);
+  const auto k = make(map_rows, c.fill.b);
+  const auto v = make(map_rows, c.fill.a);
+  const auto rows_of_tokens = c.layout.place(token_rows(rng, c.tokens, map_rows));
+  const auto padding_key = make(1, c.fill.a);
+  const auto padding_value = make(1, c.fill.b);
+  const kernels::BiasParams bias = windowed ? bias_params(rng, c.window) : kernels::BiasParams{};
+  const auto strips = c.layout.place(bias_values(rng, bias));
   int unit_bits = 15;
   while (relative && ((c.tokens * 255) << unit_bits) > INT32_MAX) --unit_bits;
   // Powers of two, or one and three times them; only the first is what a shift alone can do.
@@ -138,7 +185,8 @@ CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) 
       .src_stride = stride,
       .dst_stride = c.head_dim + c.gap / 2,
       .scores = {kZeros[index % 6], score_multiplier, score_shift,
-                 index % 11 == 0 ? 1000000 : kZeros[index / 5 % 6]},
+                 index % 11 == 0 && !windowed ? 1000000 : kZeros[index / 5 % 6]},
+      .bias = bias,
       .softmax = {.form = c.form,
                   .exponentials = e.data(),
                   .codes = codes.data(),
@@ -152,10 +200,17 @@ CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) 
   table.softmax_prepare(params.softmax, prepared.data());
   params.prepared = prepared.data();
   GuardedBuffer<std::byte> scratch((table.attention_scratch_bytes(params) + 63) / 64 * 64);
-  GuardedBuffer<std::uint8_t> dst(extent(c.rows, c.head_dim, params.dst_stride), c.layout.placement,
-                                  c.layout.misalignment);
-  (bitshift ? table.attention_bitshift : table.attention)(params, q.data(), c.rows, k.data(),
-                                                          v.data(), scratch.data(), dst.data());
+  GuardedBuffer<std::uint8_t> dst(extent(result_rows, c.head_dim, params.dst_stride),
+                                  c.layout.placement, c.layout.misalignment);
+  kernels::AttentionOperands operands = {
+      .q = q.data(), .k = k.data(), .v = v.data(), .dst = dst.data()};
+  if (windowed) {
+    operands.token_rows = rows_of_tokens.data();
+    operands.padding_key = padding_key.data();
+    operands.padding_value = padding_value.data();
+    operands.bias = strips.data();
+  }
+  (bitshift ? table.attention_bitshift : table.attention)(params, operands, c.rows, scratch.data());
   CaseResult result{std::vector<std::byte>(dst.size()), dst.surroundings_intact() &&
                                                             scratch.surroundings_intact() &&
                                                             prepared.surroundings_intact()};
@@ -168,7 +223,8 @@ std::vector<KernelCase> make_cases(std::uint64_t seed, bool bitshift) {
   constexpr SoftmaxForm kForms[] = {kLogInt, kLogInt, kRowRelative, kUniform, kUniform};
   const auto forms = std::span(kForms).first(bitshift ? 3 : 5);
   std::vector<KernelCase> cases;
-  const auto add = [&](std::size_t rows, std::size_t tokens, std::size_t head_dim) {
+  const auto add = [&](std::size_t rows, std::size_t tokens, std::size_t head_dim,
+                       Window window = {}) {
     const std::size_t i = cases.size();
     const auto form = forms[i % forms.size()];
     const AttentionCase c = {rows,
@@ -179,11 +235,12 @@ std::vector<KernelCase> make_cases(std::uint64_t seed, bool bitshift) {
                              form,
                              kFillPairs[i % 2 == 0 ? 0 : i / 2 % kFillPairs.size()],
                              Layout::of(i),
-                             seed / 1000 * 1000 + i};
+                             seed / 1000 * 1000 + i,
+                             window};
     cases.push_back({"rows=" + std::to_string(rows) + " tokens=" + std::to_string(tokens) +
-                         " head_dim=" + std::to_string(head_dim) +
-                         " kind=" + std::to_string(c.kind) + " form=" + std::to_string(int(form)) +
-                         " " + c.fill.name,
+                         " head_dim=" + std::to_string(head_dim) + " width=" +
+                         std::to_string(window.width) + " kind=" + std::to_string(c.kind) +
+                         " form=" + std::to_string(int(form)) + " " + c.fill.name,
                      [=](const KernelTable& table) { return run(c, table, bitshift); }});
   };
   for (const std::size_t head_dim :
@@ -198,6 +255,10 @@ std::vector<KernelCase> make_cases(std::uint64_t seed, bool bitshift) {
     }
   }
   for (std::size_t i = 0; i < 4 * forms.size(); ++i) add(197, 197, 64);
+  for (const Window w : {Window{7, 7}, {1, 1}, {4, 7}, {7, 3}, {3, 3}, {2, 9}, {8, 8}, {12, 12}}) {
+    const std::size_t tokens = w.height * w.width;
+    for (std::size_t i = 0; i < 3 * forms.size(); ++i) add(tokens, tokens, i % 3 == 0 ? 17 : 32, w);
+  }
   return cases;
 }
 

@@ -28,7 +28,7 @@ std::string text(std::initializer_list<std::pair<const char*, std::int64_t>> fie
 
 namespace {
 
-template <class T>
+template <class T, class D>
 CaseResult run_layernorm(std::size_t rows, std::size_t dim, std::size_t i, int shift,
                          std::int32_t zero, std::uint64_t seed, const KernelTable& table) {
   Rng rng(seed + i);
@@ -55,11 +55,12 @@ CaseResult run_layernorm(std::size_t rows, std::size_t dim, std::size_t i, int s
       .multiplier = multiplier.data(),
       .bias = bias.data(),
       .shift = shift,
-      .zero_point = zero};
+      .zero_point = zero,
+      .dst_type = sizeof(D) == 2 ? kernels::CodeType::kS16 : kernels::CodeType::kU8};
   const auto src = layout.place(x);
-  GuardedBuffer<std::uint8_t> dst(rows * dim, layout.placement, layout.misalignment);
+  GuardedBuffer<D> dst(rows * dim, layout.placement, layout.misalignment);
   const void* operand = src.data();
-  if (!kWords && i % 5 == 0) {  // in place
+  if (sizeof(T) == 1 && sizeof(D) == 1 && i % 5 == 0) {  // in place
     std::memcpy(dst.data(), src.data(), dst.size());
     operand = dst.data();
   }
@@ -76,17 +77,20 @@ std::vector<KernelCase> layernorm_cases(std::uint64_t seed) {
     const bool words = i % 4 == 1;
     const int shift = i % 2 == 0 ? static_cast<int>(44 + i % 7) : static_cast<int>(1 + i % 62);
     const std::int32_t zero = i % 13 == 0 ? -70000 : static_cast<std::int32_t>(i * 37 % 256);
-    cases.push_back(
-        {text({{"rows", rows},
-               {"dim", dim},
-               {"s16", words},
-               {"fill", i % 6},
-               {"shift", shift},
-               {"zero", zero}}),
-         [=](const KernelTable& table) {
-           return words ? run_layernorm<std::int16_t>(rows, dim, i, shift, zero, seed, table)
-                        : run_layernorm<std::uint8_t>(rows, dim, i, shift, zero, seed, table);
-         }});
+    cases.push_back({text({{"rows", rows},
+                           {"dim", dim},
+                           {"s16", words},
+                           {"fill", i % 6},
+                           {"shift", shift},
+                           {"zero", zero}}),
+                     [=](const KernelTable& table) {
+                       const auto run = words ? run_layernorm<std::int16_t, std::uint8_t>
+                                              : run_layernorm<std::uint8_t, std::uint8_t>;
+                       const auto run_to_words = words ? run_layernorm<std::int16_t, std::int16_t>
+                                                       : run_layernorm<std::uint8_t, std::int16_t>;
+                       return (i % 3 == 2 ? run_to_words : run)(rows, dim, i, shift,
+                                                                i % 3 == 2 ? 0 : zero, seed, table);
+                     }});
   };
   for (const std::size_t dim :
        {1,  2,  3,  5,  7,  8,   9,   11,  15,  16,  17,  23,  24,  25,  31,  33,   47,  49,
@@ -232,29 +236,63 @@ std::vector<KernelCase> add_s16_cases(std::uint64_t seed) {
   return cases;
 }
 
+std::vector<KernelCase> mean_cases(std::uint64_t seed) {
+  std::vector<KernelCase> cases;
+  const auto add = [&](std::size_t rows, std::size_t dim) {
+    const std::size_t i = cases.size();
+    const FillPair fill = kFillPairs[i % kFillPairs.size()];
+    cases.push_back(
+        {text({{"rows", rows}, {"dim", dim}}) + fill.name, [=](const KernelTable& table) {
+           Rng rng(seed + i);
+           const Layout layout = Layout::of(i);
+           const auto src = layout.place(make_values<std::uint8_t>(rng, rows * dim, fill.a));
+           const int shift = static_cast<int>(1 + i % 38);
+           // Half of the cases spread their codes, the others have any factor.
+           const std::int64_t near = std::min<std::int64_t>(std::int64_t{1} << shift, INT32_MAX);
+           const kernels::MeanParams params = {
+               dim, static_cast<std::int32_t>(i * 53 % 256),
+               static_cast<std::int32_t>(i % 2 == 0 ? near : pick(rng, 0, INT32_MAX)), shift,
+               static_cast<std::int32_t>(i * 91 % 256)};
+           GuardedBuffer<std::uint8_t> dst(dim, layout.placement, layout.misalignment);
+           const std::size_t step = kernels::kColumnStep;
+           const std::size_t first = i % 3 == 1 && dim > step ? step : 0;
+           table.mean_rows(params, {first, dim}, src.data(), rows, dst.data());
+           return result_of(dst);
+         }});
+  };
+  for (const std::size_t rows : {1, 2, 3, 7, 49, 50, 64, 144, 950}) {
+    for (const std::size_t dim : {1, 7, 8, 15, 16, 17, 63, 64, 65, 130, 768}) add(rows, dim);
+  }
+  return cases;
+}
+
 std::vector<KernelCase> patch_cases(std::uint64_t seed) {
   std::vector<KernelCase> cases;
   for (const std::size_t patch : {1, 2, 4, 7, 14, 16, 32}) {
     for (const std::size_t columns : {1, 2, 3, 5}) {
       const std::size_t i = cases.size();
-      const std::size_t height = patch * (1 + i % 3);
-      const std::size_t width = patch * columns;
-      cases.push_back({text({{"patch", patch}, {"height", height}, {"width", width}}),
-                       [=](const KernelTable& table) {
-                         Rng rng(seed + i);
-                         const Layout layout = Layout::of(i);
-                         const std::size_t stride = width * 3 + i % 4 * 5;
-                         const auto codes =
-                             layout.place(make_values<std::uint8_t>(rng, 3 * 256, Fill::kRandom));
-                         const auto src = layout.place(make_values<std::uint8_t>(
-                             rng, extent(height, width * 3, stride), Fill::kRandom));
-                         GuardedBuffer<std::uint8_t> dst(height * width * 3, layout.placement,
-                                                         layout.misalignment);
-                         const std::size_t patches = height * width / (patch * patch);
-                         table.pixels_to_patches({height, width, patch, codes.data()}, src.data(),
-                                                 stride, patches / 3, patches, dst.data());
-                         return result_of(dst);
-                       }});
+      const bool whole = i % 2 == 0;  // else the last patches reach beyond the image
+      const std::size_t height = patch * (1 + i % 3) - (whole ? 0 : i % patch);
+      const std::size_t width = patch * columns - (whole ? 0 : i * 5 % patch);
+      cases.push_back(
+          {text({{"patch", patch}, {"height", height}, {"width", width}}),
+           [=](const KernelTable& table) {
+             Rng rng(seed + i);
+             const Layout layout = Layout::of(i);
+             const std::size_t stride = width * 3 + i % 4 * 5;
+             const auto codes =
+                 layout.place(make_values<std::uint8_t>(rng, 3 * 256, Fill::kRandom));
+             const auto src = layout.place(
+                 make_values<std::uint8_t>(rng, extent(height, width * 3, stride), Fill::kRandom));
+             const auto padding = layout.place(make_values<std::uint8_t>(rng, 3, Fill::kRandom));
+             const std::size_t patches =
+                 (height + patch - 1) / patch * ((width + patch - 1) / patch);
+             GuardedBuffer<std::uint8_t> dst(patches * patch * patch * 3, layout.placement,
+                                             layout.misalignment);
+             table.pixels_to_patches({height, width, patch, codes.data(), padding.data()},
+                                     src.data(), stride, patches / 3, patches, dst.data());
+             return result_of(dst);
+           }});
     }
   }
   return cases;
