@@ -68,10 +68,30 @@ struct StepInfo {
 class StepObserver {
  public:
   virtual ~StepObserver() = default;
-  /// `step` indexes Model::steps(). Called on one thread at a time, in order.
+  /// `step` indexes Session::steps(). Called on one thread at a time, in order.
   virtual void begin(std::size_t step) noexcept = 0;
   virtual void end(std::size_t step) noexcept = 0;
 };
+
+/// A feature of one image: rows of codes, each of `channels`. real = scale * 2^exponents[channel] *
+/// (code - zero_point).
+struct FeatureMap {
+  std::string name;                   ///< as Model::features() has it
+  std::size_t height = 1, width = 0;  ///< rows of a map; of a sequence of tokens, 1 x tokens
+  std::size_t channels = 0;
+  const std::uint8_t* codes_u8 = nullptr;  ///< [height, width, channels]; one of these two
+  const std::int16_t* codes_s16 = nullptr;
+  double scale = 1;
+  std::int32_t zero_point = 0;
+  std::span<const std::uint8_t> exponents;  ///< one per channel, or empty: all 0
+};
+
+/// The order of a feature's elements as floats.
+enum class FeatureLayout : std::uint8_t { kNchw, kNhwc };
+
+/// What the codes stand for, into `floats` [height * width * channels]. Error(kInvalidArgument)
+/// when its size is another.
+void to_float(const FeatureMap& feature, FeatureLayout layout, std::span<float> floats);
 
 /// A loaded model: weights packed for one instruction set, everything else planned. A cheap handle;
 /// copies share one immutable model.
@@ -85,8 +105,11 @@ class Model {
   static Model parse(std::span<const std::byte> bytes, const std::string& name,
                      const LoadOptions& options = {});
 
-  std::size_t height() const;   ///< pixels of the input
-  std::size_t width() const;    ///< pixels of the input
+  std::size_t height() const;   ///< pixels of the input that the file is made for
+  std::size_t width() const;    ///< the same
+  bool takes_any_size() const;  ///< images of any size, not only that one (Swin)
+  /// What Session::features can give, in order: "stage1" ... of a Swin.
+  std::vector<std::string> features() const;
   std::size_t classes() const;  ///< number of logits
   /// Real logit = logit_scale() * integer logit; positive.
   double logit_scale() const;
@@ -96,8 +119,8 @@ class Model {
   const Preprocessing& preprocessing() const;
   Isa isa() const;
   std::size_t multiply_accumulates() const;    ///< of one image, all rows of all operations
-  const std::vector<StepInfo>& steps() const;  ///< in the order of execution
-  std::size_t session_bytes() const;           ///< memory of one single-threaded Session
+  const std::vector<StepInfo>& steps() const;  ///< in the order of execution, at height() x width()
+  std::size_t session_bytes() const;  ///< memory of a single-threaded Session for that size
 
   struct Impl;
 
@@ -116,13 +139,22 @@ class Session {
   Session& operator=(Session&&) noexcept;
   ~Session();
 
-  /// Classifies one image of the model's size. The logits are valid until the next call. Throws
-  /// Error(kInvalidArgument) when the size is another.
+  /// Classifies one image of the model's size, or of any size where the model takes that. The
+  /// logits are valid until the next call. Throws Error(kUnsupported) for a size that the model
+  /// does not take. The first image of another size than the one before plans anew, or takes the
+  /// plan that a session of the model has made, and may allocate.
   std::span<const std::int32_t> run(ImageView pixels);
-  /// Classifies images one after the other; logits [images, classes].
+  /// Classifies images of one size, one after the other; logits [images, classes].
   void run(std::span<const ImageView> images, std::span<std::int32_t> logits);
 
+  /// Features of one image, those called `names`, or all of the model's; what only the logits need
+  /// is not computed. Valid until the next call. Throws Error(kInvalidArgument) for an unknown
+  /// name, and as run() does.
+  std::span<const FeatureMap> features(ImageView pixels, std::span<const std::string> names = {});
+
   const Model& model() const;
+  /// What the latest call executed: Model::steps(), or the steps for another size or features.
+  const std::vector<StepInfo>& steps() const;
   /// `observer` is told of every step from now on; null: nobody. It must outlive its use.
   void observe(StepObserver* observer);
 

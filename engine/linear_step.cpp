@@ -41,6 +41,9 @@ class LinearStep : public Step {
   }
   void pack(std::byte* memory) noexcept override {
     pack_(weight_, params_.n, params_.k, memory);
+    use_packed(memory);
+  }
+  void use_packed(const std::byte* memory) noexcept override {
     params_.packed = memory;
     weight_ = nullptr;
   }

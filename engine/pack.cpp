@@ -34,7 +34,7 @@ struct CopyConstants {
 
 /// One step's weights and where they go.
 struct Packing {
-  Step* step = nullptr;
+  const PlannedStep* planned = nullptr;
   const std::byte* source = nullptr;
   std::size_t offset = 0;
 };
@@ -44,7 +44,7 @@ std::vector<Packing> list_packings(const Plan& plan) {
   std::vector<Packing> list;
   for (const PlannedStep& planned : plan.steps) {
     if (planned.step->packed_bytes() == 0) continue;
-    list.push_back({planned.step.get(), planned.step->packed_from(), 0});
+    list.push_back({&planned, planned.step->packed_from(), 0});
   }
   std::sort(list.begin(), list.end(),
             [](const Packing& x, const Packing& y) { return std::less<>()(x.source, y.source); });
@@ -70,22 +70,22 @@ void copy_small_constants(Graph& graph) {
   }
 }
 
-void pack_weights(Graph& graph, Plan& plan, std::size_t threads) {
+PackedWeights pack_weights(Graph& graph, Plan& plan, std::size_t threads) {
   constexpr std::size_t kAlignment = 64;
   constexpr std::size_t kWorthAThread = std::size_t{8} << 20;
   std::vector<Packing> list = list_packings(plan);
   std::size_t bytes = 0;
   for (Packing& packing : list) {
     packing.offset = bytes;
-    bytes += (packing.step->packed_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+    bytes += (packing.planned->step->packed_bytes() + kAlignment - 1) / kAlignment * kAlignment;
   }
-  plan.packed = std::make_unique<PageMemory>(bytes);
+  PackedWeights packed = {std::make_unique<PageMemory>(bytes), {}};
 
   std::mutex mutex;
   std::vector<bool> done(list.size());
   std::size_t all_done = 0;  // up to here
   const auto pack = [&](std::size_t i) {
-    list[i].step->pack(plan.packed->data() + list[i].offset);
+    list[i].planned->step->pack(packed.memory->data() + list[i].offset);
     const std::lock_guard lock(mutex);
     done[i] = true;
     while (all_done < list.size() && done[all_done]) ++all_done;
@@ -94,7 +94,18 @@ void pack_weights(Graph& graph, Plan& plan, std::size_t threads) {
     }
   };
   run_pieces(list.size(), std::min(threads, 1 + bytes / kWorthAThread), pack);
+  for (const Packing& packing : list) {
+    packed.of_op[packing.planned->op] = packed.memory->data() + packing.offset;
+  }
   forget_weights(graph);
+  return packed;
+}
+
+void use_packed_weights(Plan& plan, const PackedWeights& packed) {
+  for (PlannedStep& planned : plan.steps) {
+    if (planned.step->packed_bytes() == 0) continue;
+    planned.step->use_packed(packed.of_op.at(planned.op));
+  }
 }
 
 }  // namespace intaglio

@@ -51,10 +51,10 @@ Rows needed_rows(const Graph& graph, const Op& op, ValueId operand, Rows rows) {
   return row_by_row ? rows : Rows{0, rows_of(graph.values[operand])};
 }
 
-/// Per value the rows that something reads; of the logits, all.
-std::vector<Rows> find_needed_rows(const Graph& graph) {
+/// Per value the rows that something reads; of the outputs, all.
+std::vector<Rows> find_needed_rows(const Graph& graph, std::span<const ValueId> outputs) {
   std::vector<Rows> needed(graph.values.size());
-  needed[graph.output] = {0, rows_of(graph.values[graph.output])};
+  for (const ValueId id : outputs) needed[id] = {0, rows_of(graph.values[id])};
   const auto widen = [&](ValueId id, Rows rows) {
     Rows& all = needed[id];
     all = all.count() == 0 ? rows
@@ -94,14 +94,15 @@ void narrow_queries(const Graph& graph, const Work& attention, Work& before,
 }
 
 /// What is executed, in order.
-std::vector<Work> schedule(const Graph& graph) {
+std::vector<Work> schedule(const Graph& graph, std::span<const ValueId> outputs) {
   std::vector<int> readers(graph.values.size());
+  for (const ValueId id : outputs) ++readers[id];
   for (const Op& op : graph.ops) {
     const Uses uses = uses_of(op);
     ++readers[uses.a];
     if (uses.b) ++readers[*uses.b];
   }
-  const std::vector<Rows> needed = find_needed_rows(graph);
+  const std::vector<Rows> needed = find_needed_rows(graph, outputs);
   std::vector<Work> works;
   for (std::size_t i = 0; i < graph.ops.size(); ++i) {
     Work work;
@@ -169,7 +170,7 @@ std::size_t lay_out(std::vector<Block>& blocks) {
 /// Where each value lives, and how large the arena must be.
 class Arena {
  public:
-  Arena(const Graph& graph, const std::vector<Work>& works)
+  Arena(const Graph& graph, const std::vector<Work>& works, std::span<const ValueId> outputs)
       : graph_(graph), places_(graph.values.size()) {
     for (std::size_t i = 0; i < works.size(); ++i) {
       const Uses uses = uses_of(works[i]);
@@ -187,6 +188,9 @@ class Arena {
         places_[uses.dst] = {blocks_.size(), 0};
         blocks_.push_back({aligned(bytes_of(dst)), i, i, 0});
       }
+    }
+    for (const ValueId id : outputs) {
+      if (places_[id].block) blocks_[*places_[id].block].last = works.size();
     }
     bytes_ = lay_out(blocks_);
   }
@@ -219,9 +223,10 @@ StepInfo info_of(const Graph& graph, const Work& work) {
 
 }  // namespace
 
-Plan make_plan(const Graph& graph, const kernels::KernelTable& table) {
-  const std::vector<Work> works = schedule(graph);
-  const Arena arena(graph, works);
+Plan make_plan(const Graph& graph, const kernels::KernelTable& table,
+               std::span<const ValueId> outputs) {
+  const std::vector<Work> works = schedule(graph, outputs);
+  const Arena arena(graph, works, outputs);
   Plan plan;
   plan.arena_bytes = arena.bytes();
   for (const Work& work : works) {
@@ -231,8 +236,10 @@ Plan make_plan(const Graph& graph, const kernels::KernelTable& table) {
     plan.infos.push_back(info_of(graph, work));
     plan.scratch_bytes = std::max(plan.scratch_bytes, aligned(step->scratch_bytes()));
     plan.steps.push_back({std::move(step), arena.locate(uses.a),
-                          uses.b ? arena.locate(*uses.b) : Location{}, arena.locate(uses.dst)});
+                          uses.b ? arena.locate(*uses.b) : Location{}, arena.locate(uses.dst),
+                          static_cast<std::size_t>(work.op - graph.ops.data())});
   }
+  for (const ValueId id : outputs) plan.outputs.push_back(arena.locate(id));
   return plan;
 }
 

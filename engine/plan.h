@@ -3,12 +3,12 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "engine/intaglio.h"
 #include "engine/steps.h"
 #include "graph/graph.h"
-#include "graph/page_memory.h"
 
 namespace intaglio {
 
@@ -22,22 +22,26 @@ struct Location {
 struct PlannedStep {
   std::unique_ptr<Step> step;
   Location a, b, dst;
+  std::size_t op = 0;  ///< index into Graph::ops; of fused ones the first
 };
 
 /// Built once per model, immutable, shared by sessions.
 struct Plan {
-  std::unique_ptr<PageMemory> packed;  ///< weights as the steps read them, from pack_weights()
   std::vector<PlannedStep> steps;
   std::vector<StepInfo> infos;    ///< one per step
   std::size_t arena_bytes = 0;    ///< of all activations, a multiple of 64
   std::size_t scratch_bytes = 0;  ///< of one thread, a multiple of 64
+  std::vector<Location> outputs;  ///< of the values asked for
 };
 
 /// Decides what is executed, and lays activations out by lifetime: a value's memory is reused once
 /// its last reader is done.
 ///  - A linear layer and the GELU or residual addition that alone reads its codes are one step.
-///  - Rows that nothing reads are not made: only the class token leaves the last block.
-/// The graph has passed check() and outlives the plan. Its weights are not packed yet.
-Plan make_plan(const Graph& graph, const kernels::KernelTable& table);
+///  - Rows that nothing reads are not made: only the class token leaves the last block. Nothing
+///    that none of the `outputs` depends on is made at all.
+/// The outputs, whole values, stay until the inference ends. The graph has passed check() and
+/// outlives the plan. Its weights are not packed yet.
+Plan make_plan(const Graph& graph, const kernels::KernelTable& table,
+               std::span<const ValueId> outputs);
 
 }  // namespace intaglio

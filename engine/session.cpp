@@ -1,8 +1,10 @@
 // Runs a plan. Everything here moves and computes integers only; a test disassembles this object.
+#include <algorithm>
 #include <atomic>
 #include <cassert>
 #include <new>
 #include <thread>
+#include <utility>
 
 #include "engine/model.h"
 
@@ -44,15 +46,12 @@ class Wait {
 struct Session::State {
   State(Model session_model, Executor* session_executor)
       : model(std::move(session_model)),
-        plan(model.impl_->plan),
         executor(session_executor),
         threads(session_executor == nullptr
                     ? 1
                     : std::min(session_executor->concurrency(), kMaxThreads)),
-        lane_bytes(plan.arena_bytes + plan.scratch_bytes),
-        memory(
-            static_cast<std::byte*>(::operator new(threads* lane_bytes + kAtLeastOne, kAlignment))),
         logits(model.classes()) {
+    use(model.impl_->own);
     // Bound once: a std::function made per call could allocate.
     share_steps = [this](std::size_t lane) {
       if (!led.exchange(true, std::memory_order_relaxed)) {
@@ -69,6 +68,30 @@ struct Session::State {
   }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
+
+  /// What the next calls execute.
+  void use(std::shared_ptr<const SizedPlan> sized) {
+    lane_bytes = sized->plan.arena_bytes + sized->plan.scratch_bytes;
+    const std::size_t bytes = threads * lane_bytes + kAtLeastOne;
+    if (bytes > memory_bytes) {
+      memory.reset();  // first, so that there are never two
+      memory_bytes = 0;
+      memory.reset(static_cast<std::byte*>(::operator new(bytes, kAlignment)));
+      memory_bytes = bytes;
+    }
+    active = std::move(sized);
+    plan = &active->plan;
+  }
+  void prepare(ImageView image, std::span<const std::size_t> wanted) {
+    const Request& now = active->request;
+    if (std::cmp_equal(image.height, now.height) && std::cmp_equal(image.width, now.width) &&
+        std::equal(wanted.begin(), wanted.end(), now.features.begin(), now.features.end())) {
+      return;
+    }
+    use(model.impl_->plan_for({static_cast<std::size_t>(image.height),
+                               static_cast<std::size_t>(image.width),
+                               {wanted.begin(), wanted.end()}}));
+  }
 
   void run(std::span<const ImageView> all, std::int32_t* all_logits) {
     // Whole images while every thread has one; the rest is shared step by step.
@@ -91,18 +114,18 @@ struct Session::State {
   }
 
   void run_alone(ImageView image, std::int32_t* image_logits, std::size_t lane) {
-    for (std::size_t i = 0; i < plan.steps.size(); ++i) {
+    for (std::size_t i = 0; i < plan->steps.size(); ++i) {
       StepObserver* const told = lane == 0 ? observer : nullptr;
       if (told != nullptr) told->begin(i);
-      const Step& step = *plan.steps[i].step;
-      step.run(operands_of(plan.steps[i], image, image_logits, arena(lane)), 0, step.units(),
+      const Step& step = *plan->steps[i].step;
+      step.run(operands_of(plan->steps[i], image, image_logits, arena(lane)), 0, step.units(),
                scratch(lane));
       if (told != nullptr) told->end(i);
     }
   }
 
   void lead(std::size_t lane) {
-    for (std::size_t i = 0; i < plan.steps.size(); ++i) {
+    for (std::size_t i = 0; i < plan->steps.size(); ++i) {
       if (observer != nullptr) observer->begin(i);
       const std::size_t pieces = pieces_of(i);
       if (pieces == 1) {
@@ -139,16 +162,16 @@ struct Session::State {
   }
 
   void run_piece(std::size_t index, std::size_t piece, std::size_t lane) {
-    const Step& step = *plan.steps[index].step;
+    const Step& step = *plan->steps[index].step;
     const std::size_t pieces = pieces_of(index);
     const std::size_t units = step.units();
-    step.run(operands_of(plan.steps[index], images[0], out, arena(0)), units * piece / pieces,
+    step.run(operands_of(plan->steps[index], images[0], out, arena(0)), units * piece / pieces,
              units * (piece + 1) / pieces, scratch(lane));
   }
 
   /// A few per thread: they even out what other processes take from a core.
   std::size_t pieces_of(std::size_t step) const {
-    return std::min(kPiecesPerThread * threads, plan.steps[step].step->units());
+    return std::min(kPiecesPerThread * threads, plan->steps[step].step->units());
   }
 
   // A ticket is a step, counted from 1, and how many of its pieces are taken from its back and from
@@ -172,8 +195,32 @@ struct Session::State {
     return operands;
   }
 
+  /// Where the features of the call that just ended are.
+  void find_features() {
+    features.clear();
+    for (std::size_t i = 0; i < active->request.features.size(); ++i) {
+      const Feature& feature = active->graph.features[active->request.features[i]];
+      const Value& value = active->graph.values[feature.value];
+      FeatureMap map;
+      map.name = feature.name;
+      map.channels = channels_of(value);
+      map.width = value.shape[value.shape.size() - 2];
+      map.height = rows_of(value) / map.width;
+      const void* codes = arena(0) + plan->outputs[i].offset;
+      if (value.dtype == DType::kS16) {
+        map.codes_s16 = static_cast<const std::int16_t*>(codes);
+      } else {
+        map.codes_u8 = static_cast<const std::uint8_t*>(codes);
+      }
+      map.scale = value.grid.scale;
+      map.zero_point = value.grid.zero_point;
+      map.exponents = value.grid.exponents;
+      features.push_back(std::move(map));
+    }
+  }
+
   std::byte* arena(std::size_t lane) const { return memory.get() + lane * lane_bytes; }
-  std::byte* scratch(std::size_t lane) const { return arena(lane) + plan.arena_bytes; }
+  std::byte* scratch(std::size_t lane) const { return arena(lane) + plan->arena_bytes; }
 
   static constexpr std::size_t kAtLeastOne = 64;
   static constexpr std::size_t kPiecesPerThread = 4;
@@ -183,12 +230,14 @@ struct Session::State {
   static constexpr std::size_t kMaxThreads = 4096;  // what a ticket can count
 
   Model model;
-  const Plan& plan;
+  std::shared_ptr<const SizedPlan> active;
+  const Plan* plan = nullptr;  ///< the active one's
   Executor* executor;
   std::size_t threads;
-  std::size_t lane_bytes;
+  std::size_t lane_bytes = 0, memory_bytes = 0;
   std::unique_ptr<std::byte, AlignedDelete> memory;  ///< a lane per thread: arena, scratch
   std::vector<std::int32_t> logits;
+  std::vector<FeatureMap> features;
   std::function<void(std::size_t)> share_steps, share_images;
   StepObserver* observer = nullptr;
 
@@ -215,6 +264,23 @@ void Session::observe(StepObserver* observer) {
   state_->observer = observer;
 }
 
+const std::vector<StepInfo>& Session::steps() const {
+  return state_->plan->infos;
+}
+
+namespace {
+
+void require_pixels(const ImageView& image) {
+  if (image.data == nullptr || image.width <= 0 || image.height <= 0 ||
+      image.stride < 3 * static_cast<std::size_t>(image.width)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "an image needs pixels, " + std::to_string(image.width) + " x " +
+                    std::to_string(image.height) + " of them, and a stride of whole rows");
+  }
+}
+
+}  // namespace
+
 std::span<const std::int32_t> Session::run(ImageView pixels) {
   run({&pixels, 1}, state_->logits);
   return state_->logits;
@@ -228,17 +294,38 @@ void Session::run(std::span<const ImageView> images, std::span<std::int32_t> log
                                                  std::to_string(model.classes()) + " values");
   }
   for (const ImageView& image : images) {
-    if (image.data == nullptr || image.width < 0 || image.height < 0 ||
-        static_cast<std::size_t>(image.width) != model.width() ||
-        static_cast<std::size_t>(image.height) != model.height() ||
-        image.stride < 3 * model.width()) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "the model takes RGB pixels of " + std::to_string(model.width()) + " x " +
-                      std::to_string(model.height()) + ", not " + std::to_string(image.width) +
-                      " x " + std::to_string(image.height));
+    require_pixels(image);
+    if (image.width != images[0].width || image.height != images[0].height) {
+      throw Error(ErrorCode::kInvalidArgument, "the images of a call must have one size");
     }
   }
+  if (images.empty()) return;
+  state_->prepare(images[0], {});
   state_->run(images, logits.data());
+}
+
+std::span<const FeatureMap> Session::features(ImageView pixels,
+                                              std::span<const std::string> names) {
+  State& state = *state_;
+  const auto& known = state.model.impl_->own->graph.features;
+  std::vector<std::size_t> wanted;
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    if (names.empty() || std::find(names.begin(), names.end(), known[i].name) != names.end()) {
+      wanted.push_back(i);
+    }
+  }
+  for (const std::string& name : names) {
+    if (std::none_of(known.begin(), known.end(),
+                     [&](const Feature& f) { return f.name == name; })) {
+      throw Error(ErrorCode::kInvalidArgument, "the model has no feature '" + name + "'");
+    }
+  }
+  if (wanted.empty()) throw Error(ErrorCode::kInvalidArgument, "the model has no features");
+  require_pixels(pixels);
+  state.prepare(pixels, wanted);
+  state.run({&pixels, 1}, state.logits.data());
+  state.find_features();
+  return state.features;
 }
 
 }  // namespace intaglio

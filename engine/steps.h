@@ -50,9 +50,11 @@ class Step {
   virtual std::size_t packed_bytes() const noexcept { return 0; }
   /// The weights before that.
   virtual const std::byte* packed_from() const noexcept { return nullptr; }
-  /// Writes the packed weights to `memory`, 64-byte aligned, which outlives the step. Once, before
-  /// run().
+  /// Writes the packed weights to `memory`, 64-byte aligned, which outlives the step. This or
+  /// use_packed(), once, before run().
   virtual void pack(std::byte* /*memory*/) noexcept {}
+  /// The weights are what another step of the same operation packed.
+  virtual void use_packed(const std::byte* /*memory*/) noexcept {}
   /// Does pieces [begin, end).
   virtual void run(const Operands& operands, std::size_t begin, std::size_t end,
                    std::byte* scratch) const noexcept = 0;

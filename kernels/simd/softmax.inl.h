@@ -181,9 +181,6 @@ struct ScoreRows {
 };
 
 template <class V>
-inline constexpr std::size_t kVectorBytes = V::kLanes * 4;
-
-template <class V>
 inline std::uint8_t row_maximum(const std::uint8_t* row, std::size_t vectors) noexcept {
   auto best = V::load(row);
   for (std::size_t i = 1; i < vectors; ++i) {

@@ -97,6 +97,9 @@ inline constexpr std::size_t kPackDepth = V::kBytes ? 4 : 2;
 template <class V>
 inline constexpr std::size_t kPanelColumns = V::kTileVectors* V::kLanes;
 
+template <class V>
+inline constexpr std::size_t kVectorBytes = V::kLanes * 4;
+
 constexpr std::size_t round_up(std::size_t value, std::size_t multiple) noexcept {
   return (value + multiple - 1) / multiple * multiple;
 }
