@@ -21,7 +21,7 @@ forbid engine '(converters|bench|tests)/'
 forbid converters '(bench|tests)/'
 forbid bench 'tests/'
 
-found=$(grep -rnE '^#include "[^/"]*"' --include='*.h' --include='*.cpp' kernels graph engine converters bench tests || true)
+found=$(grep -rnE '^#include "[^/"]*"' --include='*.h' --include='*.cpp' kernels graph engine converters bench tests docs || true)
 if [ -n "$found" ]; then echo "includes must be relative to the root:"; echo "$found"; failed=1; fi
 
 found=$(grep -rnE '^ *#.*__(AVX|SSE)' --include='*.h' --include='*.cpp' . | grep -v '^./kernels/isa/' | grep -v '^./build' || true)
