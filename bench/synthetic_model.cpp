@@ -152,7 +152,7 @@ class Maker {
   float stream_rms_ = 1;
 };
 
-CalibratedVit synthetic_vit(const Architecture& architecture, std::size_t image_size) {
+CalibratedNetwork synthetic_vit(const Architecture& architecture, std::size_t image_size) {
   const std::size_t dim = architecture.dim;
   Maker maker(dim);
   Vit& vit = maker.vit;
@@ -186,7 +186,7 @@ CalibratedVit synthetic_vit(const Architecture& architecture, std::size_t image_
   p.mean = p.std = {0.5, 0.5, 0.5};
   if (architecture.input_quantizer) p.mean = {0.485, 0.456, 0.406}, p.std = {0.229, 0.224, 0.225};
   vit.provenance = {{"arch", architecture.name}, {"parameters", "pseudo-random"}};
-  return {std::move(vit), std::move(maker.calibration)};
+  return {network_of(std::move(vit)), std::move(maker.calibration)};
 }
 
 }  // namespace
@@ -213,8 +213,8 @@ Graph synthetic_model(const Architecture& architecture, std::size_t image_size) 
         std::string(architecture.name) + ": the image size must be a multiple of the patch, " +
             std::to_string(architecture.patch) + " pixels, not " + std::to_string(image_size));
   }
-  CalibratedVit made = synthetic_vit(architecture, image_size);
-  return lower(network_of(std::move(made.vit)), made.calibration, {});
+  const CalibratedNetwork made = synthetic_vit(architecture, image_size);
+  return lower(made.network, made.calibration, {});
 }
 
 }  // namespace intaglio

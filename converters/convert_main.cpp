@@ -23,19 +23,18 @@ struct ImportArguments {
 
 int run_import(const ImportArguments& arguments) {
   const Safetensors checkpoint = Safetensors::open(arguments.checkpoint);
-  CalibratedVit imported = import_fqvit(checkpoint);
-  const Vit& vit = imported.vit;
+  CalibratedNetwork imported = import_fqvit(checkpoint);
+  const Network& network = imported.network;
+  const std::size_t classes = network.layers.back().channels;
   std::vector<std::string> labels;
-  if (!arguments.labels.empty()) labels = read_labels(arguments.labels, vit.classes);
+  if (!arguments.labels.empty()) labels = read_labels(arguments.labels, classes);
   imported.calibration.zero_code = arguments.attention_codes - 1;
-  const Graph graph = lower(network_of(vit), imported.calibration, std::move(labels));
+  const Graph graph = lower(network, imported.calibration, std::move(labels));
   write_output(arguments.model, serialize_model(graph));
-  std::printf(
-      "%s: %zu blocks, %zu channels, %zu heads, %zux%zu pixels, %zu classes, %.2f MB of "
-      "parameters\n",
-      terminal_text(arguments.model.string()).c_str(), vit.blocks.size(), vit.dim, vit.heads,
-      vit.image_size, vit.image_size, vit.classes,
-      static_cast<double>(constant_bytes(graph)) / 1e6);
+  std::printf("%s: %s, %zux%zu pixels, %zu classes, %.2f MB of parameters\n",
+              terminal_text(arguments.model.string()).c_str(), sizes_text(network).c_str(),
+              network.image_height, network.image_width, classes,
+              static_cast<double>(constant_bytes(graph)) / 1e6);
   return 0;
 }
 

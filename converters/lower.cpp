@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <numbers>
 
@@ -12,23 +13,6 @@ namespace intaglio {
 namespace {
 
 constexpr int kGeluPieces = 64;
-constexpr int kRowRelativeZero = 15;  ///< first code of weight 0
-constexpr int kUniformBits = 20;      ///< of exp(0) in a uniform softmax
-
-template <typename T>
-Constant<T> vector_constant(std::vector<T> elements) {
-  const std::size_t n = elements.size();
-  return Constant<T>({n}, std::move(elements));
-}
-
-/// 2^32 / scale, as long as no row's factor reaches 2^31.
-std::uint64_t uniform_factor(double scale) {
-  if (!(scale > std::ldexp(1.0, 1 - kUniformBits) && scale < 0x1p20)) {
-    throw Error(ErrorCode::kUnsupported, "a scale of " + std::to_string(scale) +
-                                             " is beyond what attention probabilities may have");
-  }
-  return static_cast<std::uint64_t>(std::nearbyint(0x1p32 / scale));
-}
 
 /// round(real * 2^shift) + 2^(shift-1): an addend with the rounding constant.
 std::int64_t with_rounding(long double scaled, int shift) {
@@ -47,7 +31,7 @@ int limit_shift(std::span<const double> reals, int shift) {
   return shift;
 }
 
-std::int64_t sum_of_row(const std::vector<std::int8_t>& weight, std::size_t row, std::size_t k) {
+std::int64_t sum_of_row(std::span<const std::int8_t> weight, std::size_t row, std::size_t k) {
   std::int64_t sum = 0;
   for (std::size_t i = 0; i < k; ++i) sum += weight[row * k + i];
   return sum;
@@ -57,6 +41,12 @@ std::vector<std::int8_t> codes_of(const FloatLinear& layer, const WeightGrid& we
                                   const InputGrid& src) {
   if (!weights.codes.empty()) return weights.codes;
   return quantize_weight(folded_weight(layer, src.exponents), weights.scale);
+}
+
+std::vector<double> channel_scales(const Grid& grid, std::size_t channels) {
+  std::vector<double> scales(channels);
+  for (std::size_t c = 0; c < channels; ++c) scales[c] = channel_scale(grid, c);
+  return scales;
 }
 
 /// A linear layer onto one scale per channel, with the ratios of a residual stream or without.
@@ -96,18 +86,6 @@ LinearOp lower_products(const FloatLinear& layer, const WeightGrid& weights, con
   op.bias = vector_constant(std::move(bias));
   op.shift = fixed.shift;
   return op;
-}
-
-/// What code c < 15 stands for, as a share of the row's maximum: two codes to an octave where the
-/// most of a row's weight is, one beyond.
-double row_relative_share(int c) {
-  constexpr int kFineOctaves = 5;
-  if (c >= 2 * kFineOctaves) return std::ldexp(1.0, kFineOctaves - c);
-  return std::ldexp(c % 2 == 0 ? 1.0 : 0.75, -(c / 2));
-}
-/// The share below; below the last, a quarter of it makes half of it the threshold.
-double row_relative_next(int c) {
-  return c + 1 < kRowRelativeZero ? row_relative_share(c + 1) : row_relative_share(c) / 4;
 }
 
 /// g(a) = a * Phi(-a): what max(x, 0) - GELU(x) is for a = |x|.
@@ -167,19 +145,30 @@ std::vector<std::int8_t> quantize_weight(const std::vector<float>& weight,
 }
 
 LinearOp lower_linear(const FloatLinear& layer, const WeightGrid& weights, const InputGrid& src,
-                      double dst_scale) {
-  return lower_products(layer, weights, src, std::vector<double>(layer.n, dst_scale), {});
+                      const Grid& dst) {
+  return lower_products(layer, weights, src, channel_scales(dst, layer.n), {});
 }
 
 LinearOp lower_sum_of_products(const FloatLinear& layer, const WeightGrid& weights,
                                const InputGrid& src, const Grid& residual, const Grid& dst) {
-  std::vector<double> dst_scales(layer.n);
-  std::vector<double> residual_ratios(layer.n);
-  for (std::size_t j = 0; j < layer.n; ++j) {
-    dst_scales[j] = channel_scale(dst, j);
-    residual_ratios[j] = channel_scale(residual, j) / dst_scales[j];
-  }
+  const std::vector<double> dst_scales = channel_scales(dst, layer.n);
+  std::vector<double> residual_ratios = channel_scales(residual, layer.n);
+  for (std::size_t j = 0; j < layer.n; ++j) residual_ratios[j] /= dst_scales[j];
   return lower_products(layer, weights, src, dst_scales, residual_ratios);
+}
+
+std::vector<std::uint8_t> codes_of_zeros(const LinearOp& linear, const Grid& src, const Grid& dst) {
+  const std::size_t n = linear.multiplier.size();
+  const std::size_t k = linear.weight.size() / n;
+  std::vector<std::uint8_t> codes(n);
+  for (std::size_t j = 0; j < n; ++j) {
+    const auto acc =
+        static_cast<std::int32_t>(src.zero_point * sum_of_row(linear.weight.view(), j, k));
+    const std::int64_t code =
+        kernels::scale_accumulator(acc, linear.multiplier[j], linear.bias[j], linear.shift);
+    codes[j] = static_cast<std::uint8_t>(kernels::clamp_to(code + dst.zero_point, 0, 255));
+  }
+  return codes;
 }
 
 double logit_scale(const FloatLinear& layer, const WeightGrid& weights, const InputGrid& src) {
@@ -219,108 +208,6 @@ LayerNormOp lower_layernorm(const FloatNorm& norm, double dst_scale) {
   op.multiplier = vector_constant(fixed.multiplier);
   op.bias = vector_constant(std::move(bias));
   op.shift = fixed.shift;
-  return op;
-}
-
-std::vector<std::uint64_t> exponential_table(float scale, std::size_t tokens) {
-  // exp(r) ~ a r^2 + b r + c on (-ln 2, 0], divided by a; floors and float32 as in the reference.
-  constexpr double kA = 0.35815147;
-  constexpr double kB = 0.96963238;
-  constexpr std::int64_t kLargestPower = 30;
-  const double c_real = std::floor(static_cast<float>(1 / kA) / (scale * scale));
-  if (!(c_real >= 1 && c_real < 0x1p40)) {
-    throw Error(ErrorCode::kUnsupported,
-                "a score scale of " + std::to_string(scale) + " is beyond the integer exponential");
-  }
-  const auto x0 = static_cast<std::int64_t>(std::floor(-0.6931F / scale));
-  const auto b = static_cast<std::int64_t>(std::floor(static_cast<float>(kB / kA) / scale));
-  const auto c = static_cast<std::int64_t>(c_real);
-  // The unit of the result is 2^-30 of the polynomial's, or coarser where 64 bits would overflow.
-  const double headroom = std::max(2.0 * double(tokens), 98304.0);
-  int unit = kLargestPower;
-  while (unit > 0 && std::ldexp(c_real, unit) * headroom >= 0x1p63) --unit;
-  std::vector<std::uint64_t> table(256);
-  for (std::int64_t d = 0; d < 256; ++d) {
-    const std::int64_t x = std::max(-d, kLargestPower * x0);
-    const std::int64_t q = x / x0;  // both are <= 0: truncation is floor
-    const std::int64_t r = x - q * x0;
-    const std::int64_t polynomial = std::max<std::int64_t>(r * (r + b) + c, 0);
-    table[std::size_t(d)] = q <= unit ? std::uint64_t(polynomial) << (unit - q)
-                                      : std::uint64_t(polynomial) >> (q - unit);
-  }
-  return table;
-}
-
-std::vector<std::uint64_t> uniform_exponentials(double scale) {
-  std::vector<std::uint64_t> table(256);
-  for (std::size_t d = 0; d < table.size(); ++d) {
-    table[d] =
-        std::uint64_t(std::nearbyint(std::ldexp(std::exp(-double(d) * scale), kUniformBits)));
-  }
-  return table;
-}
-
-std::vector<std::uint16_t> row_relative_weights(int unit_bits) {
-  std::vector<std::uint16_t> weights(16);
-  for (int c = 0; c < kRowRelativeZero; ++c) {
-    const double weight = std::ldexp(row_relative_share(c), unit_bits);
-    // What the unit cannot express weighs nothing.
-    if (weight == std::floor(weight)) weights[std::size_t(c)] = static_cast<std::uint16_t>(weight);
-  }
-  return weights;
-}
-
-std::vector<std::uint8_t> row_relative_codes(double scale) {
-  std::vector<std::uint8_t> codes(256);
-  for (std::size_t d = 0; d < codes.size(); ++d) {
-    const double share = std::exp(-scale * double(d));
-    int code = 0;
-    while (code < kRowRelativeZero &&
-           share * share < row_relative_share(code) * row_relative_next(code)) {
-      ++code;
-    }
-    codes[d] = static_cast<std::uint8_t>(code);
-  }
-  return codes;
-}
-
-int row_relative_unit_bits(std::size_t tokens) {
-  int bits = kRowRelativeZero;
-  while (bits > 1 && std::ldexp(255.0 * double(tokens), bits) > INT32_MAX) --bits;
-  return bits;
-}
-
-AttentionOp lower_attention(const Grid& qkv, const Grid& scores, const Grid& result,
-                            std::size_t heads, std::size_t head_dim, std::size_t tokens,
-                            SoftmaxForm form, int zero_code, double probability_scale) {
-  const double unit = qkv.scale * qkv.scale / std::sqrt(double(head_dim)) / scores.scale;
-  const FixedPoint score = to_fixed_point(std::array{unit});
-  AttentionOp op;
-  op.heads = static_cast<std::int32_t>(heads);
-  op.form = form;
-  op.score_scale = scores.scale;
-  op.score_zero_point = scores.zero_point;
-  op.score_multiplier = score.multiplier[0];
-  op.score_shift = score.shift;
-  if (form == SoftmaxForm::kLogInt) {
-    op.zero_code = zero_code;
-    op.exponentials = vector_constant(exponential_table(static_cast<float>(scores.scale), tokens));
-  } else if (form == SoftmaxForm::kRowRelative) {
-    op.zero_code = kRowRelativeZero;
-    op.codes = vector_constant(row_relative_codes(scores.scale));
-    op.unit_bits = row_relative_unit_bits(tokens);
-    op.weights = vector_constant(row_relative_weights(op.unit_bits));
-  } else {
-    op.exponentials = vector_constant(uniform_exponentials(scores.scale));
-    op.probability_factor = vector_constant(std::vector{uniform_factor(probability_scale)});
-  }
-  // A weight of code c is 2^(unit_bits - c), of a uniform code c * scale; the sum of a row-relative
-  // row's weights is the kernel's business.
-  const double weight_unit =
-      form == SoftmaxForm::kUniform ? probability_scale : std::ldexp(1.0, -op.unit_bits);
-  const FixedPoint attend = to_fixed_point(std::array{qkv.scale / result.scale * weight_unit});
-  op.attend_multiplier = attend.multiplier[0];
-  op.attend_shift = attend.shift;
   return op;
 }
 
@@ -386,11 +273,20 @@ LoweredSum lower_sum(const Grid& a, const Grid& b, const Grid& dst) {
   const double spare = reach(a.zero_point) + std::ldexp(reach(b.zero_point), exponent(b));
   while (sum.shift > 1 && std::ldexp(largest, sum.shift) + spare > INT32_MAX) --sum.shift;
   if (std::ldexp(largest, sum.shift) + spare > INT32_MAX) {
-    throw Error(ErrorCode::kUnsupported, "the scales of a residual addition are too far apart");
+    throw Error(ErrorCode::kUnsupported, "the scales of an addition are too far apart");
   }
   sum.multiplier_a = static_cast<std::int32_t>(std::llround(std::ldexp(ratio_a, sum.shift)));
   sum.multiplier_b = static_cast<std::int32_t>(std::llround(std::ldexp(ratio_b, sum.shift)));
   return sum;
+}
+
+MeanRowsOp lower_mean(const Grid& src, const Grid& dst) {
+  constexpr int kMaxMeanShift = kernels::kMaxShift - std::bit_width(kernels::kMaxMeanRows);
+  const FixedPoint fixed = to_fixed_point(std::array{src.scale / dst.scale}, kMaxMeanShift);
+  MeanRowsOp op;
+  op.multiplier = fixed.multiplier[0];
+  op.shift = fixed.shift;
+  return op;
 }
 
 }  // namespace intaglio

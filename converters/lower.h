@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "converters/calibration.h"
@@ -11,6 +13,13 @@
 #include "graph/graph.h"
 
 namespace intaglio {
+
+/// A constant of one dimension.
+template <typename T>
+Constant<T> vector_constant(std::vector<T> elements) {
+  const std::size_t n = elements.size();
+  return Constant<T>({n}, std::move(elements));
+}
 
 /// r[i] ~ multiplier[i] / 2^shift with one shift for all: the largest, up to `max_shift`, at which
 /// no |multiplier| exceeds `limit`.
@@ -44,14 +53,17 @@ std::vector<float> folded_weight(const FloatLinear& layer,
 std::vector<std::int8_t> quantize_weight(const std::vector<float>& weight,
                                          const std::vector<float>& scale);
 
-/// Parameters of a linear layer whose result has `dst_scale`; src, dst of the op stay unset.
+/// Parameters of a linear layer onto the grid `dst`; src, dst of the op stay unset.
 LinearOp lower_linear(const FloatLinear& layer, const WeightGrid& weights, const InputGrid& src,
-                      double dst_scale);
+                      const Grid& dst);
 /// The same with its accumulators added to `residual`, onto the stream `dst`.
 LinearOp lower_sum_of_products(const FloatLinear& layer, const WeightGrid& weights,
                                const InputGrid& src, const Grid& residual, const Grid& dst);
 /// The finest result scale, a power of two finer than the accumulators', at which s32 cannot clamp.
 double logit_scale(const FloatLinear& layer, const WeightGrid& weights, const InputGrid& src);
+
+/// The u8 codes [n] that a linear layer makes of a row of real zeros.
+std::vector<std::uint8_t> codes_of_zeros(const LinearOp& linear, const Grid& src, const Grid& dst);
 
 LayerNormOp lower_layernorm(const FloatNorm& norm, double dst_scale);
 
@@ -73,11 +85,23 @@ int row_relative_unit_bits(std::size_t tokens);
 /// exp(-d * scale) for d = 0..255 in units of 2^-20, rounded.
 std::vector<std::uint64_t> uniform_exponentials(double scale);
 
-/// Scores and P v of one attention layer; src, dst of the op stay unset. `probability_scale` is
-/// that of kUniform's codes. Throws Error(kUnsupported) where it is below 2^-19.
-AttentionOp lower_attention(const Grid& qkv, const Grid& scores, const Grid& result,
-                            std::size_t heads, std::size_t head_dim, std::size_t tokens,
-                            SoftmaxForm form, int zero_code, double probability_scale = 1);
+/// Grids in and around an attention layer.
+struct AttentionGrids {
+  Grid qkv;
+  Grid scores;  ///< before the softmax, or before a bias that is added to codes
+  Grid result;
+  double probability_scale = 1;  ///< of kUniform's codes
+  /// Before the softmax, where the bias is added to codes of scores; then `bias` is the grid of the
+  /// bias. Without, it is added to the sums that become scores.
+  std::optional<Grid> biased = {};
+  Grid bias = {};
+};
+
+/// Scores, relative position bias and P v of one attention layer, each row over `tokens`; src, dst
+/// and padding of the op stay unset. Throws Error(kUnsupported) where probability_scale is below
+/// 2^-19, and for scales too far apart.
+AttentionOp lower_attention(const AttentionLayer& layer, std::size_t head_dim, std::size_t tokens,
+                            const AttentionGrids& grids, SoftmaxForm form, int zero_code);
 
 /// GELU and the scale of the s16 codes it takes; src, dst of the op stay unset.
 struct LoweredGelu {
@@ -94,5 +118,8 @@ struct LoweredSum {
   std::int32_t shift = 1;
 };
 LoweredSum lower_sum(const Grid& a, const Grid& b, const Grid& dst);
+
+/// The factor of one row; src, dst of the op stay unset.
+MeanRowsOp lower_mean(const Grid& src, const Grid& dst);
 
 }  // namespace intaglio

@@ -25,6 +25,9 @@ class Lowering {
                  network_.layers[i].op);
     }
     graph_.output = made_.back().value;
+    for (const LayerFeature& feature : network_.features) {
+      graph_.features.push_back({feature.name, made_[feature.layer].value});
+    }
     return std::move(graph_);
   }
 
@@ -52,8 +55,16 @@ class Lowering {
   void make(std::size_t id, OpT op, DType dtype, Grid grid) {
     const Layer& layer = network_.layers[id];
     made_[id].input = {grid.scale, double(grid.zero_point), grid.exponents};
-    made_[id].value = add(layer.name, std::move(op), layer.result, dtype,
-                          {layer.rows, layer.channels}, std::move(grid));
+    made_[id].value =
+        add(layer.name, std::move(op), layer.result, dtype, shape_of(layer), std::move(grid));
+  }
+  static std::vector<std::size_t> shape_of(const Layer& layer) {
+    if (layer.width == 0) return {layer.rows, layer.channels};
+    return {layer.rows / layer.width, layer.width, layer.channels};
+  }
+  /// Of a result that has a grid of its own.
+  DType type_of(std::size_t id) const {
+    return network_.is_stream(id) ? calibration_.stream : DType::kU8;
   }
   const Grid* find_grid(const std::string& name) const {
     const auto it = calibration_.grids.find(name);
@@ -79,6 +90,7 @@ class Lowering {
     op.patch = static_cast<std::int32_t>(patches.patch);
     std::vector<std::uint8_t> table(3 * 256);
     const Grid* input = find_grid(layer.result);
+    InputGrid codes;
     if (input != nullptr) {
       for (std::size_t i = 0; i < table.size(); ++i) {
         const float pixel = static_cast<float>(i % 256) / 255.0F;
@@ -86,20 +98,28 @@ class Lowering {
                                 static_cast<float>(patches.std[i / 256]),
                             *input);
       }
-      op.table = Constant<std::uint8_t>({3, 256}, std::move(table));
-      make(id, std::move(op), DType::kU8, *input);
-      return;
+      codes = {input->scale, double(input->zero_point), input->exponents};
+    } else {
+      codes = pixel_codes(patches);
+      for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::uint8_t>(i);
     }
-    // The pixel is the code; scale and zero point of the normalization fold into patch_embed.
+    op.table = Constant<std::uint8_t>({3, 256}, std::move(table));
+    if (layer.width != 0) {
+      const double zero = std::clamp(std::nearbyint(codes.zero_point), 0.0, 255.0);
+      op.padding = vector_constant(std::vector(3, static_cast<std::uint8_t>(zero)));
+    }
+    make(id, std::move(op), DType::kU8, input != nullptr ? *input : Grid{});
+    made_[id].input = std::move(codes);
+  }
+
+  /// The pixel is the code; scale and zero point of the normalization fold into patch_embed.
+  static InputGrid pixel_codes(const PatchesLayer& patches) {
     if (patches.mean != std::array{patches.mean[0], patches.mean[0], patches.mean[0]} ||
         patches.std != std::array{patches.std[0], patches.std[0], patches.std[0]}) {
       throw Error(ErrorCode::kUnsupported,
                   "without an input quantizer, mean and std must be the same for all channels");
     }
-    for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::uint8_t>(i);
-    op.table = Constant<std::uint8_t>({3, 256}, std::move(table));
-    make(id, std::move(op), DType::kU8, {});
-    made_[id].input = {1 / (255 * patches.std[0]), 255 * patches.mean[0], {}};
+    return {1 / (255 * patches.std[0]), 255 * patches.mean[0], {}};
   }
 
   /// Requantizes codes from one grid to another; nothing to do where they are the same.
@@ -174,6 +194,7 @@ class Lowering {
       dtype = DType::kS32;
       dst.scale = logit_scale(linear, weights(layer), src);
     } else if (own != nullptr) {
+      dtype = type_of(id);
       dst = *own;
     } else {
       const Layer& reader = network_.layers[network_.readers_of(id).at(0)];
@@ -186,7 +207,7 @@ class Lowering {
       dst.scale = std::holds_alternative<GeluLayer>(reader.op) ? lower_gelu(wanted).src_scale
                                                                : wanted.scale;
     }
-    LinearOp op = lower_linear(linear, weights(layer), src, dst.scale);
+    LinearOp op = lower_linear(linear, weights(layer), src, dst);
     op.src = made_[layer.src].value;
     make(id, std::move(op), dtype, std::move(dst));
   }
@@ -195,18 +216,34 @@ class Lowering {
     const Grid& dst = grid(layer.result);
     LayerNormOp op = lower_layernorm(norm, dst.scale);
     op.src = made_[layer.src].value;
-    make(id, std::move(op), DType::kU8, dst);
+    if (std::holds_alternative<MergeLayer>(network_.layers[layer.src].op)) op.merge = 2;
+    make(id, std::move(op), type_of(id), dst);
   }
 
   void lower_layer(std::size_t id, const Layer& layer, const AttentionLayer& attention) {
     const Grid& dst = grid(layer.result);
     const ValueId src = made_[layer.src].value;
-    AttentionOp op =
-        lower_attention(grid_of(src), grid(score_grid_of(layer)), dst, attention.heads,
-                        layer.channels / attention.heads, layer.rows, calibration_.softmax,
-                        calibration_.zero_code, probability_scale(layer));
+    AttentionGrids grids = {grid_of(src), grid(softmax_grid_of(layer)), dst,
+                            probability_scale(layer)};
+    if (!attention.bias.empty() && find_grid(score_grid_of(layer)) != nullptr) {
+      grids.biased = std::exchange(grids.scores, grid(score_grid_of(layer)));
+      grids.bias = grid(bias_grid_of(layer));
+    }
+    const std::size_t tokens =
+        attention.window == 0 ? layer.rows : attention.window * attention.window;
+    AttentionOp op = lower_attention(attention, layer.channels / attention.heads, tokens, grids,
+                                     calibration_.softmax, calibration_.zero_code);
     op.src = src;
+    if (attention.window != 0) op.padding = vector_constant(codes_of_zeros(src));
     make(id, std::move(op), DType::kU8, dst);
+  }
+
+  /// What the linear layer that makes `value` makes of zeros.
+  std::vector<std::uint8_t> codes_of_zeros(ValueId value) const {
+    const auto made = std::find_if(graph_.ops.begin(), graph_.ops.end(),
+                                   [&](const Op& op) { return result_of(op) == value; });
+    const auto& linear = std::get<LinearOp>(made->params);
+    return intaglio::codes_of_zeros(linear, grid_of(linear.src), grid_of(value));
   }
 
   /// What a code of a uniform softmax is worth; codes of the others need no grid.
@@ -246,8 +283,8 @@ class Lowering {
     op.src = made_[products.src].value;
     op.residual = stream;
     made_[id].input = {dst.scale, double(dst.zero_point), dst.exponents};
-    made_[id].value = add(products.name, std::move(op), layer.result, calibration_.stream,
-                          {layer.rows, layer.channels}, dst);
+    made_[id].value =
+        add(products.name, std::move(op), layer.result, calibration_.stream, shape_of(layer), dst);
   }
 
   void lower_layer(std::size_t id, const Layer& layer, const SelectLayer&) {
@@ -257,12 +294,16 @@ class Lowering {
     make(id, op, src.dtype, src.grid);
   }
 
-  void lower_layer(std::size_t, const Layer& layer, const MergeLayer&) {
-    throw Error(ErrorCode::kUnsupported, layer.name + ": not yet");
+  /// The LayerNorm behind it reads the squares from the map.
+  void lower_layer(std::size_t id, const Layer& layer, const MergeLayer&) {
+    made_[id] = made_[layer.src];
   }
 
-  void lower_layer(std::size_t, const Layer& layer, const MeanLayer&) {
-    throw Error(ErrorCode::kUnsupported, layer.name + ": not yet");
+  void lower_layer(std::size_t id, const Layer& layer, const MeanLayer&) {
+    const Grid& dst = grid(layer.result);
+    MeanRowsOp op = lower_mean(grid_of(made_[layer.src].value), dst);
+    op.src = made_[layer.src].value;
+    make(id, op, DType::kU8, dst);
   }
 
   const Network& network_;

@@ -83,4 +83,33 @@ std::size_t Network::multiply_accumulates() const {
   return macs;
 }
 
+std::string sizes_text(const Network& network) {
+  struct Stage {
+    std::size_t blocks, channels, heads;
+  };
+  std::vector<Stage> stages;
+  std::size_t window = 0;
+  for (const Layer& layer : network.layers) {
+    const auto* attention = std::get_if<AttentionLayer>(&layer.op);
+    if (attention == nullptr) continue;
+    if (stages.empty() || stages.back().channels != layer.channels) {
+      stages.push_back({0, layer.channels, attention->heads});
+    }
+    ++stages.back().blocks;
+    window = std::max(window, attention->window);
+  }
+  const auto joined = [&](std::size_t Stage::*number, const char* between) {
+    std::string text;
+    for (const Stage& stage : stages) {
+      text += (text.empty() ? "" : between) + std::to_string(stage.*number);
+    }
+    return text;
+  };
+  std::string text = joined(&Stage::blocks, "+") + " blocks, " + joined(&Stage::channels, "/") +
+                     " channels, " + joined(&Stage::heads, "/") + " heads";
+  const std::string side = std::to_string(window);
+  if (window != 0) text += ", windows of " + side + "x" + side;
+  return text;
+}
+
 }  // namespace intaglio

@@ -114,4 +114,8 @@ struct Network {
   std::size_t multiply_accumulates() const;
 };
 
+/// "12 blocks, 192 channels, 3 heads", for people; of several stages "2+2+6+2 blocks,
+/// 96/192/384/768 channels, 3/6/12/24 heads, windows of 7x7".
+std::string sizes_text(const Network& network);
+
 }  // namespace intaglio

@@ -32,9 +32,9 @@ std::vector<Photo> read_photos(const std::filesystem::path& csv) {
 }
 
 std::vector<std::byte> deit_tiny(const std::filesystem::path& checkpoint, int zero_code = 16) {
-  CalibratedVit imported = import_fqvit(Safetensors::open(checkpoint));
+  CalibratedNetwork imported = import_fqvit(Safetensors::open(checkpoint));
   imported.calibration.zero_code = zero_code;
-  return serialize_model(lower(network_of(std::move(imported.vit)), imported.calibration, {}));
+  return serialize_model(lower(imported.network, imported.calibration, {}));
 }
 
 std::size_t best(std::span<const float> logits) {

@@ -30,8 +30,8 @@ std::vector<std::string> read_lines(const fs::path& path) {
 }
 
 Graph import_graph(const fs::path& checkpoint, std::vector<std::string> labels) {
-  CalibratedVit imported = import_fqvit(Safetensors::open(checkpoint));
-  return lower(network_of(std::move(imported.vit)), imported.calibration, std::move(labels));
+  const CalibratedNetwork imported = import_fqvit(Safetensors::open(checkpoint));
+  return lower(imported.network, imported.calibration, std::move(labels));
 }
 
 TestModel import_model(std::string name, const fs::path& checkpoint) {

@@ -7,7 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "converters/fqvit_import.h"
+#include "converters/calibration.h"
+#include "converters/vit.h"
 #include "graph/graph.h"
 #include "graph/safetensors.h"
 
@@ -18,6 +19,11 @@ struct TinyShape {
   bool input_quantizer = true;
   bool ptf = true;  ///< exponents 0..3; else one scale for all channels
   unsigned seed = 1;
+};
+
+struct CalibratedVit {
+  Vit vit;
+  Calibration calibration;
 };
 
 /// The same shape gives the same network.
