@@ -166,7 +166,7 @@ class SwinImporter : private Importer {
     }
     stage(0, dim, side);
     for (std::size_t i = 1; reader_.has_any(name_of(i)); ++i) {
-      merge(name_of(i - 1) + "downsample.", dim, side);
+      merge(name_of(i - 1) + "downsample", dim, side);
       dim *= 2;
       side /= 2;
       stage(i, dim, side);
@@ -214,15 +214,15 @@ class SwinImporter : private Importer {
   }
 
   void merge(const std::string& name, std::size_t dim, std::size_t side) {
-    SwinMerge& m = swin_.stages.back().merge.emplace();
-    m.norm = reader_.norm(name + "norm", 4 * dim);
-    reader_.uniform(name + "qact1");
-    m.reduction = reader_.linear(name + "reduction", {2 * dim, 4 * dim}, false);
-    reader_.ptf(name + "qact2", 2 * dim);
     if (side % 2 != 0) {
-      reader_.fail("tensor '" + name + "reduction.weight': a map of " + map_text(side) +
+      reader_.fail("layer '" + name + "': a map of " + map_text(side) +
                    " tokens cannot be merged; is 'img_size' right?");
     }
+    SwinMerge& m = swin_.stages.back().merge.emplace();
+    m.norm = reader_.norm(name + ".norm", 4 * dim);
+    reader_.uniform(name + ".qact1");
+    m.reduction = reader_.linear(name + ".reduction", {2 * dim, 4 * dim}, false);
+    reader_.ptf(name + ".qact2", 2 * dim);
   }
 
   static std::string map_text(std::size_t side) {

@@ -56,15 +56,17 @@ std::string print(const Graph& graph) {
           : fmt::format("labels '{}' to '{}'", graph.labels.front(), graph.labels.back()));
   for (const auto& [key, value] : graph.provenance) text += fmt::format("{:<7} {}\n", key, value);
 
-  text += fmt::format("\n{:<24} {:<12} {:<14} {:<30} {:>9} {:>9}\n", "operation", "kind", "result",
-                      "grid of the result", "MACs", "bytes");
+  std::size_t width = 24;
+  for (const Op& op : graph.ops) width = std::max(width, op.name.size());
+  text += fmt::format("\n{:<{}} {:<12} {:<14} {:<30} {:>9} {:>9}\n", "operation", width, "kind",
+                      "result", "grid of the result", "MACs", "bytes");
   std::size_t macs = 0;
   for (const Op& op : graph.ops) {
     const Value& dst = graph.values[result_of(op)];
     macs += multiply_accumulates(graph, op);
     text +=
-        fmt::format("{:<24} {:<12} {:<14} {:<30} {:>9} {:>9}\n", op.name, kind_name(op.params),
-                    shape_text(dst), grid_text(dst.grid),
+        fmt::format("{:<{}} {:<12} {:<14} {:<30} {:>9} {:>9}\n", op.name, width,
+                    kind_name(op.params), shape_text(dst), grid_text(dst.grid),
                     count_text(multiply_accumulates(graph, op)), count_text(constant_bytes(op)));
   }
   text += fmt::format("{} operations, {:.3f} GMAC, {:.2f} MB of parameters\n", graph.ops.size(),

@@ -53,8 +53,8 @@ std::vector<T> execute(const Graph& graph, const Op& op, const void* a,
   const auto step = make_step(graph, op, kernels::table_of(kernels::best_isa()));
   const PageMemory packed(step->packed_bytes());
   step->pack(packed.data());
-  const auto& shape = graph.values[result_of(op)].shape;
-  std::vector<T> dst(shape[0] * shape[1]);
+  const Value& result = graph.values[result_of(op)];
+  std::vector<T> dst(rows_of(result) * channels_of(result));
   std::vector<std::byte> scratch(step->scratch_bytes());
   step->run({a, b, image_stride, dst.data()}, 0, step->units(), scratch.data());
   return dst;
@@ -92,14 +92,14 @@ class GoldenOps {
   const Agreement& of(const std::string& kind) { return agreements_[kind]; }
 
  private:
-  void compare(const Op& op, const PatchesOp&, std::size_t image) {
+  void compare(const Op& op, const PatchesOp& patches, std::size_t image) {
     const auto& in = m_.graph.values[m_.graph.input].shape;
     const auto pixels = m_.tap("input_u8", image);
     patches_ = execute<std::uint8_t>(m_.graph, op, pixels.data(), nullptr, 3 * in[1]);
     images_[image] = patches_;
     if (!m_.has_tap("qact_input")) return;  // without an input quantizer the pixel is the code
     const auto planes = m_.tap("qact_input", image);  // [3, height, width]
-    const std::size_t patch = m_.vit.vit.patch;
+    const auto patch = static_cast<std::size_t>(patches.patch);
     const std::size_t columns = in[1] / patch;
     std::vector<std::uint8_t> expected(patches_.size());
     for (std::size_t i = 0; i < expected.size(); ++i) {
@@ -115,10 +115,9 @@ class GoldenOps {
     const std::string& dst = value_name(m_.graph, linear.dst);
     if (m_.graph.values[linear.dst].dtype != DType::kU8) return;  // fc1 with GELU; head below
     const std::string& src = value_name(m_.graph, linear.src);
-    const auto operand =
-        src == "qact_input" ? std::span<const std::uint8_t>(images_[image]) : m_.tap(src, image);
+    const auto operand = src == "qact_input" ? images_[image] : m_.rows(src, image);
     agreements_["gemm"].add(execute<std::uint8_t>(m_.graph, op, operand.data()),
-                            m_.tap(dst, image));
+                            m_.rows(dst, image));
   }
   void compare(const Op& op, const EmbedOp& embed, std::size_t image) {
     const auto src = m_.tap(value_name(m_.graph, embed.src), image);
@@ -126,7 +125,7 @@ class GoldenOps {
                                 m_.tap("qact1", image));
   }
   void compare(const Op& op, const ResidualAddOp& add, std::size_t image) {
-    const auto a = m_.tap(value_name(m_.graph, add.a), image);
+    const auto a = m_.rows(value_name(m_.graph, add.a), image);
     const auto b = m_.tap(value_name(m_.graph, add.b), image);
     agreements_["residual"].add(execute<std::uint8_t>(m_.graph, op, a.data(), b.data()),
                                 m_.tap(value_name(m_.graph, add.dst), image));
@@ -139,37 +138,96 @@ class GoldenOps {
     agreements_["gelu"].add(execute<std::uint8_t>(m_.graph, op, hidden.data()),
                             m_.tap(value_name(m_.graph, gelu.dst), image));
   }
+  void compare(const Op& op, const MeanRowsOp& mean, std::size_t image) {
+    const auto src = m_.tap(value_name(m_.graph, mean.src), image);
+    agreements_["mean"].add(execute<std::uint8_t>(m_.graph, op, src.data()),
+                            m_.tap(value_name(m_.graph, mean.dst), image));
+  }
+  /// Head by head of window by window, each step fed the reference's codes.
   void compare(const Op& op, const AttentionOp& attention, std::size_t image) {
-    const Value& dst = m_.graph.values[attention.dst];
-    const std::size_t tokens = dst.shape[0];
-    const std::size_t dim = dst.shape[1];
-    const auto heads = static_cast<std::size_t>(attention.heads);
+    const Windows windows(m_.graph, attention);
+    const std::size_t heads = static_cast<std::size_t>(attention.heads);
+    const std::size_t tokens = windows.tokens();
+    const std::size_t dim = channels_of(m_.graph.values[attention.dst]);
     const std::size_t head_dim = dim / heads;
-    const std::string prefix = op.name + ".";
-    const auto qkv = m_.tap(prefix + "qact1", image);
-    const auto scores = m_.tap(prefix + "qact_attn1", image);
-    const auto codes = m_.tap(prefix + "log_int_softmax", image);
-    const std::int32_t zero = m_.graph.values[attention.src].grid.zero_point;
-    std::vector<std::uint8_t> map(tokens * tokens);
-    std::vector<std::uint8_t> result(tokens * dim);
-    for (std::size_t h = 0; h < heads; ++h) {
-      const std::uint8_t* q = qkv.data() + h * head_dim;
-      const auto part = [&](std::span<const std::uint8_t> all) {
-        return all.subspan(h * map.size(), map.size());
+    const auto qkv = m_.tap(op.name + ".qact1", image);
+    std::vector<std::uint8_t> result(windows.count() * tokens * dim);
+    for (std::size_t i = 0; i < windows.count() * heads; ++i) {
+      const std::size_t first = i / heads * tokens;  // token of the window
+      const std::size_t head = i % heads;
+      const std::uint8_t* q = qkv.data() + first * 3 * dim + head * head_dim;
+      const auto part = [&](const char* tap) {
+        return m_.tap(op.name + tap, image).subspan(i * tokens * tokens, tokens * tokens);
       };
-      kernels::scalar::attention_scores(
-          {zero, attention.score_multiplier, attention.score_shift, attention.score_zero_point}, q,
-          tokens, q + dim, tokens, head_dim, 3 * dim, map.data());
-      agreements_["scores"].add(map, part(scores));
-      const kernels::SoftmaxParams softmax = {.exponentials = attention.exponentials.data()};
-      kernels::scalar::softmax_codes(softmax, part(scores).data(), tokens, tokens, map.data());
-      agreements_["softmax"].add(map, part(codes));
-      kernels::scalar::attend_codes(
-          softmax, {zero, attention.attend_multiplier, attention.attend_shift, dst.grid.zero_point},
-          part(codes).data(), tokens, q + 2 * dim, tokens, head_dim, 3 * dim,
-          result.data() + h * head_dim, dim);
+      compare_head(attention, windows, i / heads, head, q, part,
+                   result.data() + first * dim + head * head_dim);
     }
-    agreements_["attend"].add(result, m_.tap(dst.name, image));
+    agreements_["attend"].add(result, m_.tap(m_.graph.values[attention.dst].name, image));
+  }
+  /// `part`: codes [tokens, tokens] of a tap. Gives P v, rows of the window side by side.
+  template <typename PartT>
+  void compare_head(const AttentionOp& op, const Windows& windows, std::size_t window,
+                    std::size_t head, const std::uint8_t* q, const PartT& part,
+                    std::uint8_t* result) {
+    const std::size_t tokens = windows.tokens();
+    const Value& dst = m_.graph.values[op.dst];
+    const std::size_t dim = channels_of(dst);
+    const std::size_t head_dim = dim / static_cast<std::size_t>(op.heads);
+    const std::int32_t zero = m_.graph.values[op.src].grid.zero_point;
+    std::vector<std::uint8_t> map(tokens * tokens);
+    kernels::scalar::attention_scores(
+        {zero, op.score_multiplier, op.score_shift, op.score_zero_point}, q, tokens, q + dim,
+        tokens, head_dim, 3 * dim, map.data());
+    const auto scores = part(".qact_attn1");
+    agreements_["scores"].add(map, scores);
+    const auto biased = op.bias.size() == 0 ? scores : part(".qact2");
+    if (op.bias.size() != 0) {
+      agreements_["bias"].add(add_bias(op, head, scores), biased);
+    }
+    const auto codes = part(".log_int_softmax");
+    const kernels::SoftmaxParams softmax = {.exponentials = op.exponentials.data()};
+    agreements_["softmax"].add(softmax_of_pieces(softmax, windows, window, biased), codes);
+    kernels::scalar::attend_codes(
+        softmax, {zero, op.attend_multiplier, op.attend_shift, dst.grid.zero_point}, codes.data(),
+        tokens, q + 2 * dim, tokens, head_dim, 3 * dim, result, dim);
+  }
+  /// What kernels.h says about BiasParams.
+  static std::vector<std::uint8_t> add_bias(const AttentionOp& op, std::size_t head,
+                                            std::span<const std::uint8_t> scores) {
+    REQUIRE(op.bias_shift > 0);
+    const auto side = static_cast<std::size_t>(op.window);
+    const std::size_t tokens = side * side;
+    std::vector<std::uint8_t> biased(scores.size());
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+      const std::size_t query = i / tokens, key = i % tokens;
+      const std::size_t y = query / side + side - 1 - key / side;
+      const std::size_t x = query % side + side - 1 - key % side;
+      const std::int32_t sum = (scores[i] - op.score_zero_point) * op.bias_multiplier +
+                               op.bias[(head * (2 * side - 1) + y) * (2 * side - 1) + x];
+      const std::int64_t code = kernels::rounding_shift_right(sum, op.bias_shift);
+      biased[i] =
+          static_cast<std::uint8_t>(kernels::clamp_to(code + op.bias_zero_point, 0, 255));
+    }
+    return biased;
+  }
+  /// A token attends to those of its own piece; the reference, to others with the code of 0.
+  static std::vector<std::uint8_t> softmax_of_pieces(const kernels::SoftmaxParams& softmax,
+                                                     const Windows& windows, std::size_t window,
+                                                     std::span<const std::uint8_t> scores) {
+    const std::size_t tokens = windows.tokens();
+    std::vector<std::uint8_t> codes(scores.size(), kernels::kZeroCode);
+    for (std::size_t i = 0; i < tokens; ++i) {
+      std::vector<std::uint8_t> row;
+      for (std::size_t j = 0; j < tokens; ++j) {
+        if (windows.together(window, i, j)) row.push_back(scores[i * tokens + j]);
+      }
+      std::vector<std::uint8_t> found(row.size());
+      kernels::scalar::softmax_codes(softmax, row.data(), 1, row.size(), found.data());
+      for (std::size_t j = 0, at = 0; j < tokens; ++j) {
+        if (windows.together(window, i, j)) codes[i * tokens + j] = found[at++];
+      }
+    }
+    return codes;
   }
   void compare(const Op&, const LookupOp&, std::size_t) { FAIL("no golden model regrids"); }
   void compare(const Op&, const LayerNormOp&, std::size_t) {}  // its own test
@@ -181,11 +239,29 @@ class GoldenOps {
   std::map<std::string, Agreement> agreements_;
 };
 
-/// Weights of the LayerNorm operation `name`.
-const FloatNorm& norm_of(const Vit& vit, const std::string& name) {
-  if (name == "norm") return vit.norm;
-  const auto& block = vit.blocks.at(std::stoul(name.substr(7)));
-  return name.ends_with("norm1") ? block.norm1 : block.norm2;
+const Layer& find_layer(const Network& network, const std::string& name) {
+  for (const Layer& layer : network.layers) {
+    if (layer.name == name) return layer;
+  }
+  FAIL("no layer " << name);
+  return network.layers[0];
+}
+
+/// The codes that the LayerNorm `op` reads, a row for each of its result.
+std::vector<std::uint8_t> norm_operand(const GoldenModel& model, const std::string& tap,
+                                       const LayerNormOp& op, std::size_t image) {
+  const auto codes = model.tap(tap, image);
+  if (op.merge == 1) return {codes.begin(), codes.end()};
+  const auto& src = model.graph.values[op.src].shape;
+  const auto& dst = model.graph.values[op.dst].shape;
+  std::vector<std::uint8_t> merged;
+  for (std::size_t i = 0; i < dst[0] * dst[1] * 4; ++i) {
+    const std::size_t y = i / 4 / dst[1] * 2 + i % 2;  // down first
+    const std::size_t x = i / 4 % dst[1] * 2 + i / 2 % 2;
+    const auto part = codes.subspan((y * src[1] + x) * src[2], src[2]);
+    merged.insert(merged.end(), part.begin(), part.end());
+  }
+  return merged;
 }
 
 /// LayerNorm of one row of codes in double, by its definition (no integer shortcut): codes,
@@ -195,7 +271,9 @@ std::vector<double> exact_norm(const Grid& src, const Grid& dst, const FloatNorm
   std::vector<double> x(row.size());
   double mean = 0;
   for (std::size_t c = 0; c < x.size(); ++c) {
-    x[c] = std::ldexp(src.scale, src.exponents[c]) * (row[c] - src.zero_point);
+    // Merged rows repeat the channels.
+    const int exponent = src.exponents.empty() ? 0 : src.exponents[c % src.exponents.size()];
+    x[c] = std::ldexp(src.scale, exponent) * (row[c] - src.zero_point);
     mean += x[c] / static_cast<double>(x.size());
   }
   double variance = 0;
@@ -216,8 +294,11 @@ TEST_CASE("operations give the reference's codes") {
   INFO(name);
   GoldenOps ops(*model);
   ops.run();
-  if (model->vit.calibration.grids.contains("qact_input")) CHECK(ops.of("pixels").share() == 1.0);
-  for (const char* kind : {"gemm", "scores", "residual", "attend"}) {
+  const auto& grids = model->model.calibration.grids;
+  std::vector<const char*> kinds = {"gemm", "scores", "residual", "attend"};
+  if (grids.contains("qact3")) kinds.insert(kinds.end(), {"bias", "mean"});  // Swin's
+  if (grids.contains("qact_input")) CHECK(ops.of("pixels").share() == 1.0);
+  for (const char* kind : kinds) {
     INFO(kind);
     CHECK(ops.of(kind).share() >= 0.999);
     CHECK(ops.of(kind).largest <= 1);
@@ -235,22 +316,26 @@ TEST_CASE("LayerNorm is no farther from the exact result than the reference") {
   for (const Op& op : model->graph.ops) {
     const auto* norm = std::get_if<LayerNormOp>(&op.params);
     if (norm == nullptr) continue;
+    const Network& network = model->model.network;
+    const Layer& layer = find_layer(network, op.name);
+    const Layer& src_layer = network.layers[layer.src];
+    // Rows that are only selected have no tap of their own, nor have merged ones.
+    const bool moved = std::holds_alternative<SelectLayer>(src_layer.op) ||
+                       std::holds_alternative<MergeLayer>(src_layer.op);
+    const std::string& tap = moved ? network.layers[src_layer.src].result : src_layer.result;
     const Value& src = model->graph.values[norm->src];
     const Value& dst = model->graph.values[norm->dst];
-    const std::string tap =
-        src.name == "class_token"
-            ? "blocks." + std::to_string(model->vit.vit.blocks.size() - 1) + ".qact4"
-            : src.name;
+    const std::size_t dim = channels_of(dst);
     Distance ours, theirs;
     for (std::size_t image = 0; image < model->images(); ++image) {
-      const auto operand = model->tap(tap, image);
-      const auto found = execute<std::uint8_t>(model->graph, op, operand.data());
+      const auto found =
+          execute<std::uint8_t>(model->graph, op, model->tap(tap, image).data());
+      const auto operand = norm_operand(*model, tap, *norm, image);
       const auto reference = model->tap(dst.name, image);
-      for (std::size_t row = 0; row < src.shape[0]; ++row) {
-        const std::size_t at = row * src.shape[1];
-        const auto exact = exact_norm(src.grid, dst.grid, norm_of(model->vit.vit, op.name),
-                                      operand.subspan(at, src.shape[1]));
-        for (std::size_t c = 0; c < src.shape[1]; ++c) {
+      for (std::size_t at = 0; at < found.size(); at += dim) {
+        const auto exact = exact_norm(src.grid, dst.grid, std::get<NormLayer>(layer.op),
+                                      std::span(operand).subspan(at, dim));
+        for (std::size_t c = 0; c < dim; ++c) {
           const double clamped = std::clamp(exact[c], 0.0, 255.0);
           ours.add(found[at + c], clamped);
           theirs.add(reference[at + c], clamped);
@@ -277,30 +362,32 @@ TEST_CASE("GELU behind fc1 is never more than one code from exact") {
   const auto name = GENERATE(from_range(golden_model_names()));
   const auto model = load_golden_model(name);
   if (!model) return;
+  const Network& network = model->model.network;
+  const auto& grids = model->model.calibration.grids;
   Agreement rounded;
-  for (std::size_t i = 0; i < model->vit.vit.blocks.size(); ++i) {
-    const VitBlock& block = model->vit.vit.blocks[i];
-    const auto& grids = model->vit.calibration.grids;
-    const std::string prefix = "blocks." + std::to_string(i) + ".";
-    const Grid& norm2_grid = grids.at(prefix + "qact3");
-    const Grid& gelu_grid = grids.at(prefix + "mlp.qact1");
+  for (const Layer& layer : network.layers) {
+    if (!std::holds_alternative<GeluLayer>(layer.op)) continue;
+    const Layer& products = network.layers[layer.src];
+    const auto& fc1 = std::get<LinearLayer>(products.op);
+    const Grid& src_grid = grids.at(network.layers[products.src].result);
+    const Grid& gelu_grid = grids.at(layer.result);
     const std::vector<float>& weight_scale =
-        model->vit.calibration.weights.at(prefix + "mlp.fc1").scale;
-    const auto weight = quantize_weight(block.fc1.weight, weight_scale);
-    const auto src = model->tap(prefix + "qact3", 0);
+        model->model.calibration.weights.at(products.name).scale;
+    const auto weight = quantize_weight(fc1.weight, weight_scale);
+    const auto src = model->tap(network.layers[products.src].result, 0);
     const auto hidden =
-        execute<std::int16_t>(model->graph, find_op(model->graph, prefix + "mlp.fc1"), src.data());
-    const auto found = execute<std::uint8_t>(
-        model->graph, find_op(model->graph, prefix + "mlp.act"), hidden.data());
+        execute<std::int16_t>(model->graph, find_op(model->graph, products.name), src.data());
+    const auto found =
+        execute<std::uint8_t>(model->graph, find_op(model->graph, layer.name), hidden.data());
     std::vector<std::uint8_t> expected(found.size());
     for (std::size_t at = 0; at < found.size(); ++at) {
-      const std::size_t row = at / block.fc1.n;
-      const std::size_t n = at % block.fc1.n;
+      const std::size_t row = at / fc1.n;
+      const std::size_t n = at % fc1.n;
       std::int64_t acc = 0;
-      for (std::size_t k = 0; k < block.fc1.k; ++k) {
-        acc += (src[row * block.fc1.k + k] - norm2_grid.zero_point) * weight[n * block.fc1.k + k];
+      for (std::size_t k = 0; k < fc1.k; ++k) {
+        acc += (src[row * fc1.k + k] - src_grid.zero_point) * weight[n * fc1.k + k];
       }
-      const double x = norm2_grid.scale * weight_scale[n] * double(acc) + block.fc1.bias[n];
+      const double x = src_grid.scale * weight_scale[n] * double(acc) + fc1.bias[n];
       const double gelu = 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
       const double code = std::nearbyint(gelu / gelu_grid.scale + gelu_grid.zero_point);
       expected[at] = static_cast<std::uint8_t>(std::clamp(code, 0.0, 255.0));

@@ -1,15 +1,11 @@
 // The importer: sizes come from the checkpoint, and whatever is wrong with one is named.
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <limits>
 
-#include "converters/fqvit_import.h"
-#include "graph/model_file.h"
-#include "tests/support/expect_error.h"
-#include "tests/support/shared_data.h"
-#include "tests/support/tiny_vit.h"
+#include "converters/lower_network.h"
+#include "tests/support/import_cases.h"
 
 namespace intaglio::test {
 namespace {
@@ -17,72 +13,30 @@ namespace {
 const ErrorCode kFormat = ErrorCode::kFormat;
 const ErrorCode kUnsupported = ErrorCode::kUnsupported;
 
-/// A checkpoint that the authors' code wrote.
 const Checkpoint& golden() {
-  static const Checkpoint checkpoint =
-      Checkpoint::copy_of(Safetensors::open(golden_path("vit_micro") / "model.safetensors"));
-  return checkpoint;
+  return golden_checkpoint("vit_micro");
 }
 
-CalibratedVit imported(const Checkpoint& checkpoint) {
-  return import_fqvit(checkpoint.file());
-}
-std::vector<std::byte> model_bytes(const CalibratedVit& vit) {
-  return serialize_model(lowered(vit));
-}
-
-template <typename T>
-void set(Checkpoint::Tensor& tensor, std::size_t index, T to) {
-  REQUIRE((index + 1) * sizeof(T) <= tensor.bytes.size());
-  std::memcpy(tensor.bytes.data() + index * sizeof(T), &to, sizeof(T));
-}
-template <typename T>
-T get(const Checkpoint::Tensor& tensor, std::size_t index) {
-  T value;
-  std::memcpy(&value, tensor.bytes.data() + index * sizeof(T), sizeof(T));
-  return value;
-}
-
-/// Changes each tensor of the golden checkpoint in turn; the error must name it and say `piece`.
+/// Changes each tensor of a ViT and a Swin in turn; the error must name it and say `piece`.
 void check_each(const std::function<bool(const std::string&, Checkpoint::Tensor&)>& change,
                 const std::string& piece) {
-  std::size_t changed = 0;
-  for (const auto& [name, tensor] : golden().tensors) {
-    Checkpoint checkpoint = golden();
-    if (!change(name, checkpoint.tensors.at(name))) continue;
-    ++changed;
-    INFO(name);
-    check_error([&] { imported(checkpoint); }, kFormat, "'" + name + "'");
-    check_error([&] { imported(checkpoint); }, kFormat, piece);
-  }
-  CHECK(changed >= 10);
-}
-
-struct Case {
-  const char* name;
-  std::function<void(Checkpoint&)> apply;
-  std::string piece;
-  ErrorCode code = ErrorCode::kFormat;
-};
-
-void check_cases(const std::vector<Case>& cases) {
-  for (const Case& c : cases) {
-    INFO(c.name);
-    Checkpoint checkpoint = golden();
-    c.apply(checkpoint);
-    check_error([&] { imported(checkpoint); }, c.code, c.piece);
-    CHECK_THAT(error_of([&] { imported(checkpoint); }).what(), Catch::StartsWith("checkpoint: "));
+  for (const char* model : {"vit_micro", "swin_micro"}) {
+    const Checkpoint& golden = golden_checkpoint(model);
+    std::size_t changed = 0;
+    for (const auto& [name, tensor] : golden.tensors) {
+      Checkpoint checkpoint = golden;
+      if (!change(name, checkpoint.tensors.at(name))) continue;
+      ++changed;
+      INFO(model << ": " << name);
+      const Error error = error_of([&] { imported(checkpoint); });
+      CHECK(error.code() == kFormat);
+      CHECK_THAT(error.what(), Catch::Contains("'" + name + "'") && Catch::Contains(piece));
+    }
+    CHECK(changed >= 10);
   }
 }
 
-std::function<void(Checkpoint&)> metadata(const char* key, const char* to) {
-  return [=](Checkpoint& c) { c.metadata[key] = to; };
-}
-std::function<void(Checkpoint&)> without(const char* key) {
-  return [=](Checkpoint& c) { REQUIRE(c.metadata.erase(key) == 1); };
-}
-
-const std::vector<Case> kMetadata = {
+const std::vector<ImportCase> kMetadata = {
     {"no format", without("format"), "'format' must be 'fqvit-calibrated'"},
     {"a float checkpoint", metadata("format", "pt"), "'format' must be 'fqvit-calibrated'"},
     {"config no JSON", metadata("config", "{num_heads: 1}"), "'config' is no JSON"},
@@ -107,7 +61,10 @@ const std::vector<Case> kMetadata = {
     {"image size", metadata("img_size", "224"), "'img_size' is 224, but 'pos_embed' has"},
     {"image size a list", metadata("img_size", "[64, 64]"), "'img_size' is [64,64]"},
     {"image size no JSON", metadata("img_size", "64px"), "'img_size' is no JSON"},
-    {"no Log-Int-Softmax", metadata("lis", "False"), "without Log-Int-Softmax", kUnsupported},
+    {"no grid of probabilities", metadata("lis", "False"),
+     "'blocks.0.attn.log_int_softmax.quantizer.scale' is missing"},
+    {"a grid of log2 codes", tensor("blocks.0.attn.log_int_softmax.quantizer.scale", zeros({})),
+     "'blocks.0.attn.log_int_softmax.quantizer.scale' is no part", kUnsupported},
     {"no mean", without("mean"), "'mean' must be a list of three numbers"},
     {"mean a number", metadata("mean", "0.5"), "'mean' must be a list of three numbers"},
     {"two means", metadata("mean", "[0.5, 0.5]"), "'mean' must be a list of three numbers"},
@@ -126,16 +83,7 @@ const std::vector<Case> kMetadata = {
      kUnsupported},
 };
 
-Checkpoint::Tensor zeros(std::vector<std::size_t> shape) {
-  std::size_t size = 1;
-  for (const std::size_t n : shape) size *= n;
-  return Checkpoint::Tensor::of(std::move(shape), std::vector<float>(size));
-}
-std::function<void(Checkpoint&)> tensor(const char* name, const Checkpoint::Tensor& to) {
-  return [=](Checkpoint& c) { c.tensors[name] = to; };
-}
-
-const std::vector<Case> kArchitecture = {
+const std::vector<ImportCase> kArchitecture = {
     {"an unknown layer", tensor("blocks.0.ls1.gamma", zeros({64})),
      "'blocks.0.ls1.gamma' is no part of a ViT or DeiT graph", kUnsupported},
     {"a name for terminals", tensor("\x1b[31m", zeros({1})), "'\\x1b[31m' is no part",
@@ -160,10 +108,12 @@ const std::vector<Case> kArchitecture = {
 }  // namespace
 
 TEST_CASE("each missing tensor is named") {
-  for (const auto& [name, tensor] : golden().tensors) {
-    Checkpoint checkpoint = golden();
-    checkpoint.tensors.erase(name);
-    check_error([&] { imported(checkpoint); }, kFormat, "tensor '" + name + "' is missing");
+  for (const char* model : {"vit_micro", "swin_micro"}) {
+    for (const auto& [name, tensor] : golden_checkpoint(model).tensors) {
+      Checkpoint checkpoint = golden_checkpoint(model);
+      checkpoint.tensors.erase(name);
+      check_error([&] { imported(checkpoint); }, kFormat, "tensor '" + name + "' is missing");
+    }
   }
 }
 
@@ -249,11 +199,11 @@ TEST_CASE("PTF scales are powers of two of the finest") {
 }
 
 TEST_CASE("metadata that contradict the tensors or themselves are named") {
-  check_cases(kMetadata);
+  check_cases(golden(), kMetadata);
 }
 
 TEST_CASE("what is no ViT or DeiT is named") {
-  check_cases(kArchitecture);
+  check_cases(golden(), kArchitecture);
 }
 
 TEST_CASE("sizes come from the tensors") {
@@ -267,19 +217,13 @@ TEST_CASE("sizes come from the tensors") {
   };
   for (const TinyShape& shape : shapes) {
     const CalibratedVit vit = tiny_vit(shape);
-    const CalibratedVit found = imported(export_checkpoint(vit));
-    const Vit& sizes = found.vit;
-    CHECK(sizes.image_size == shape.image);
-    CHECK(sizes.patch == shape.patch);
-    CHECK(sizes.dim == shape.dim);
-    CHECK(sizes.heads == shape.heads);
-    CHECK(sizes.classes == shape.classes);
-    CHECK(sizes.blocks.size() == shape.depth);
-    CHECK(sizes.blocks.back().fc1.n == shape.hidden);
+    const CalibratedNetwork found = imported(export_checkpoint(vit));
+    CHECK(sizes_text(found.network) == std::to_string(shape.depth) + " blocks, " +
+                                           std::to_string(shape.dim) + " channels, " +
+                                           std::to_string(shape.heads) + " heads");
     CHECK(found.calibration.grids.contains("qact_input") == shape.input_quantizer);
-    CHECK(sizes.preprocessing == vit.vit.preprocessing);
-    CHECK(sizes.provenance == vit.vit.provenance);
-    CHECK(sizes.patch_embed.weight == vit.vit.patch_embed.weight);
+    CHECK(found.network.preprocessing == vit.vit.preprocessing);
+    CHECK(found.network.provenance == vit.vit.provenance);
     CHECK(model_bytes(found) == model_bytes(vit));
   }
 }
@@ -287,10 +231,36 @@ TEST_CASE("sizes come from the tensors") {
 TEST_CASE("heads are 64 channels wide where the metadata do not tell") {
   Checkpoint wide = export_checkpoint(tiny_vit({.dim = 128, .heads = 2}));
   wide.metadata.erase("config");
-  CHECK(imported(wide).vit.heads == 2);
+  CHECK_THAT(sizes_text(imported(wide).network), Catch::Contains(", 2 heads"));
   Checkpoint narrow = export_checkpoint(tiny_vit());
   narrow.metadata.erase("config");
   check_error([&] { imported(narrow); }, kFormat, "set 'num_heads'");
+}
+
+TEST_CASE("without Log-Int-Softmax, probabilities are uniform codes") {
+  for (const char* model : {"vit_micro", "swin_micro"}) {
+    Checkpoint checkpoint = golden_checkpoint(model);
+    checkpoint.metadata["lis"] = "False";
+    std::size_t layers = 0;
+    for (const auto& [name, tensor] : golden_checkpoint(model).tensors) {
+      const std::size_t attention = name.find(".qkv.weight");
+      if (attention == std::string::npos) continue;
+      const std::string quantizer = name.substr(0, attention) + ".log_int_softmax.quantizer.";
+      const float scale = 0.5F / static_cast<float>(256 << ++layers);
+      checkpoint.tensors[quantizer + "scale"] = Checkpoint::Tensor::of<float>({}, {scale});
+      checkpoint.tensors[quantizer + "zero_point"] = Checkpoint::Tensor::of<int>({}, {0});
+    }
+    const CalibratedNetwork found = imported(checkpoint);
+    for (const Op& op : lower(found.network, found.calibration, {}).ops) {
+      const auto* attention = std::get_if<AttentionOp>(&op.params);
+      if (attention == nullptr) continue;
+      INFO(op.name);
+      CHECK(attention->form == SoftmaxForm::kUniform);
+      const float scale = get<float>(
+          checkpoint.tensors.at(op.name + ".log_int_softmax.quantizer.scale"), 0);
+      CHECK(double(attention->probability_factor[0]) == 0x1p32 / double{scale});
+    }
+  }
 }
 
 TEST_CASE("qkv may have no bias where the metadata tell so") {
@@ -305,8 +275,8 @@ TEST_CASE("without an input quantizer all channels must be normalized alike") {
   for (const char* key : {"mean", "std"}) {
     Checkpoint checkpoint = export_checkpoint(tiny_vit({.input_quantizer = false}));
     checkpoint.metadata[key] = "[0.5, 0.5, 0.4]";
-    const CalibratedVit vit = imported(checkpoint);
-    check_error([&] { lowered(vit); }, kUnsupported, "must be the same for all channels");
+    const CalibratedNetwork vit = imported(checkpoint);
+    check_error([&] { model_bytes(vit); }, kUnsupported, "must be the same for all channels");
   }
 }
 

@@ -70,7 +70,7 @@ TEST_CASE("what fixed point cannot hold is refused") {
   const FloatLinear layer{1, 1, {1}, {3e38F}};
   check_error(
       [&] {
-        lower_linear(layer, {{0.01F}, {}}, {0.01, 0, {}}, 1e-3);
+        lower_linear(layer, {{0.01F}, {}}, {0.01, 0, {}}, {1e-3, 0, {}});
       },
       ErrorCode::kUnsupported, "beyond fixed point");
 }
@@ -97,7 +97,7 @@ TEST_CASE("a linear layer's integers are its reals within half a code") {
     if (round % 4 != 0) layer.bias = {static_cast<float>(log_uniform(random, 1e-3, 1e3))};
     const InputGrid src{log_uniform(random, 1e-3, 1), round % 2 == 0 ? 127.5 : 77, {}};
     const double dst_scale = log_uniform(random, 1e-3, 10);
-    const LinearOp op = lower_linear(layer, weights, src, dst_scale);
+    const LinearOp op = lower_linear(layer, weights, src, {dst_scale, 0, {}});
     std::int64_t acc = 0;
     double exact = layer.bias.empty() ? 0 : double{layer.bias[0]};
     for (std::size_t i = 0; i < k; ++i) {
@@ -125,7 +125,7 @@ TEST_CASE("logits are as fine as s32 allows and never clamped") {
     const double scale = logit_scale(layer, weights, src);
     const double finest = src.scale * std::max(weights.scale[0], weights.scale[1]);
     CHECK(std::log2(finest / scale) == std::round(std::log2(finest / scale)));
-    const LinearOp op = lower_linear(layer, weights, src, scale);
+    const LinearOp op = lower_linear(layer, weights, src, {scale, 0, {}});
     for (std::size_t j = 0; j < 2; ++j) {
       for (const int sign : {-1, 1}) {  // inputs that drive the logit to its end
         std::int64_t acc = 0;
@@ -230,8 +230,8 @@ TEST_CASE("exponentials use 63 bits and never more") {
 
 TEST_CASE("uniform attention: exact exponentials, a factor of its own, values in steps") {
   const double scale = 0.04, steps = 300, qkv = 0.02, result = 0.015;
-  const AttentionOp op = lower_attention({qkv, 120, {}}, {scale, 100, {}}, {result, 130, {}}, 3, 64,
-                                         197, SoftmaxForm::kUniform, 16, 1 / steps);
+  AttentionGrids grids = {{qkv, 120, {}}, {scale, 100, {}}, {result, 130, {}}, 1 / steps};
+  const AttentionOp op = lower_attention({3}, 64, 197, grids, SoftmaxForm::kUniform, 16);
   CHECK(op.form == SoftmaxForm::kUniform);
   CHECK(op.codes.size() == 0);
   REQUIRE(op.exponentials.size() == 256);
@@ -242,12 +242,9 @@ TEST_CASE("uniform attention: exact exponentials, a factor of its own, values in
   CHECK(std::abs(double(op.probability_factor[0]) - 0x1p32 * steps) < 1);
   CHECK(std::ldexp(op.attend_multiplier, -op.attend_shift) == Approx(qkv / result / steps));
   for (const double real : {0.0, -1.0, 0x1p-19, kNaN}) {
-    check_error(
-        [&] {
-          lower_attention({qkv, 120, {}}, {scale, 100, {}}, {result, 130, {}}, 3, 64, 197,
-                          SoftmaxForm::kUniform, 16, real);
-        },
-        ErrorCode::kUnsupported, "beyond what attention probabilities may have");
+    grids.probability_scale = real;
+    check_error([&] { lower_attention({3}, 64, 197, grids, SoftmaxForm::kUniform, 16); },
+                ErrorCode::kUnsupported, "beyond what attention probabilities may have");
   }
 }
 
