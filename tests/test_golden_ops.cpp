@@ -205,8 +205,7 @@ class GoldenOps {
       const std::int32_t sum = (scores[i] - op.score_zero_point) * op.bias_multiplier +
                                op.bias[(head * (2 * side - 1) + y) * (2 * side - 1) + x];
       const std::int64_t code = kernels::rounding_shift_right(sum, op.bias_shift);
-      biased[i] =
-          static_cast<std::uint8_t>(kernels::clamp_to(code + op.bias_zero_point, 0, 255));
+      biased[i] = static_cast<std::uint8_t>(kernels::clamp_to(code + op.bias_zero_point, 0, 255));
     }
     return biased;
   }
@@ -328,8 +327,7 @@ TEST_CASE("LayerNorm is no farther from the exact result than the reference") {
     const std::size_t dim = channels_of(dst);
     Distance ours, theirs;
     for (std::size_t image = 0; image < model->images(); ++image) {
-      const auto found =
-          execute<std::uint8_t>(model->graph, op, model->tap(tap, image).data());
+      const auto found = execute<std::uint8_t>(model->graph, op, model->tap(tap, image).data());
       const auto operand = norm_operand(*model, tap, *norm, image);
       const auto reference = model->tap(dst.name, image);
       for (std::size_t at = 0; at < found.size(); at += dim) {

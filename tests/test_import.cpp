@@ -256,8 +256,8 @@ TEST_CASE("without Log-Int-Softmax, probabilities are uniform codes") {
       if (attention == nullptr) continue;
       INFO(op.name);
       CHECK(attention->form == SoftmaxForm::kUniform);
-      const float scale = get<float>(
-          checkpoint.tensors.at(op.name + ".log_int_softmax.quantizer.scale"), 0);
+      const float scale =
+          get<float>(checkpoint.tensors.at(op.name + ".log_int_softmax.quantizer.scale"), 0);
       CHECK(double(attention->probability_factor[0]) == 0x1p32 / double{scale});
     }
   }

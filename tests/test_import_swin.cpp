@@ -76,7 +76,8 @@ const std::vector<ImportCase> kSizes = {
 };
 
 const std::vector<ImportCase> kStages = {
-    {"three stages, one merge", three_stages("112"), "'layers.1.downsample.norm.weight' is missing"},
+    {"three stages, one merge", three_stages("112"),
+     "'layers.1.downsample.norm.weight' is missing"},
     {"three stages of a small image", three_stages("56"), "'layers.1.downsample': a map of 7x7"},
     {"no blocks in a stage", tensor("layers.2.downsample.norm.weight", zeros({512})),
      "'layers.1.downsample': a map of 7x7 tokens cannot be merged"},
@@ -115,8 +116,7 @@ TEST_CASE("stages of a Swin are whole") {
 TEST_CASE("a Swin's sizes come from the tensors") {
   const CalibratedNetwork found = imported(golden());
   const Network& network = found.network;
-  CHECK(sizes_text(network) ==
-        "2+2 blocks, 32/64 channels, 1/2 heads, windows of 7x7");
+  CHECK(sizes_text(network) == "2+2 blocks, 32/64 channels, 1/2 heads, windows of 7x7");
   CHECK(network.image_height == 56);
   CHECK(network.image_width == 56);
   CHECK(network.layers.back().channels == 10);
@@ -164,7 +164,8 @@ TEST_CASE("windows are as small as the map") {
   checkpoint.metadata["img_size"] = "56";
   check_error([&] { imported(checkpoint); }, ErrorCode::kFormat, "'window_size' is 28");
   std::erase_if(checkpoint.tensors, [](const auto& tensor) {
-    return tensor.first.starts_with("layers.1.") || tensor.first.find("downsample") != std::string::npos;
+    return tensor.first.starts_with("layers.1.") ||
+           tensor.first.find("downsample") != std::string::npos;
   });
   for (const char* name : {"norm.weight", "norm.bias"}) checkpoint.tensors[name] = zeros({32});
   checkpoint.tensors["head.weight"] = zeros({10, 32});

@@ -5,7 +5,6 @@
 
 #include "converters/lower.h"
 #include "converters/lower_network.h"
-#include "engine/intaglio.h"
 #include "kernels/fixed_point.h"
 #include "kernels/scalar/scalar.h"
 #include "tests/support/expect_error.h"
@@ -77,9 +76,9 @@ TEST_CASE("a bias without a grid is added to sums within half a code") {
     for (std::size_t i = 0; i < layer.bias.size(); ++i) {
       REQUIRE(std::abs(op.bias[i] - layer.bias[i] / unit) <= 0.5);
       const auto acc = static_cast<std::int32_t>(random() % 2000001) - 1000000;
-      const std::int64_t code =
-          (std::int64_t{acc + op.bias[i]} * op.score_multiplier +
-           (std::int64_t{1} << (op.score_shift - 1))) >> op.score_shift;
+      const std::int64_t code = (std::int64_t{acc + op.bias[i]} * op.score_multiplier +
+                                 (std::int64_t{1} << (op.score_shift - 1))) >>
+                                op.score_shift;
       const double exact = (acc * unit + double{layer.bias[i]}) / grids.scores.scale;
       // The bias is rounded to a unit of the sums.
       REQUIRE(std::abs(double(code) - exact) <= 0.501 + 0.5 * unit / grids.scores.scale);
@@ -162,6 +161,13 @@ const Value& value_of(const Graph& graph, const std::string& name) {
   return graph.values[0];
 }
 
+const LayerNormOp& norm_of(const Graph& graph, const std::string& name) {
+  for (const Op& op : graph.ops) {
+    if (op.name == name) return std::get<LayerNormOp>(op.params);
+  }
+  throw std::logic_error("no operation " + name);
+}
+
 }  // namespace
 
 TEST_CASE("tokens and pixels beyond a map have the codes of zeros") {
@@ -195,8 +201,6 @@ TEST_CASE("tokens and pixels beyond a map have the codes of zeros") {
       kernels::scalar::gemm_u8s8(params, {0, n}, zeros.data(), k, 1, nullptr, expected.data(), n);
       CHECK(std::vector(attention->padding.view().begin(), attention->padding.view().end()) ==
             expected);
-      const auto& layer = std::get<LinearLayer>(model.network.layers[i - 1].op);
-      (void)layer;
     }
     CHECK(layers == 4);
   }
@@ -231,15 +235,11 @@ TEST_CASE("s16 streams have the scale of each") {
     }
   }
   CHECK(sums == 8);
-  // What merges and what begins a stream.
-  const auto find = [&](const char* name) {
-    return *std::find_if(graph.ops.begin(), graph.ops.end(),
-                         [&](const Op& op) { return op.name == name; });
-  };
-  CHECK(std::get<LayerNormOp>(find("layers.0.downsample.norm").params).merge == 2);
-  CHECK(std::get<LayerNormOp>(find("norm").params).merge == 1);
-  const auto& begin = std::get<LayerNormOp>(find("patch_embed.norm").params);
-  const Checkpoint::Tensor& gamma = golden_checkpoint("swin_micro").tensors.at("patch_embed.norm.weight");
+  CHECK(norm_of(graph, "layers.0.downsample.norm").merge == 2);
+  CHECK(norm_of(graph, "norm").merge == 1);
+  const LayerNormOp& begin = norm_of(graph, "patch_embed.norm");
+  const Checkpoint::Tensor& gamma =
+      golden_checkpoint("swin_micro").tensors.at("patch_embed.norm.weight");
   for (std::size_t c = 0; c < begin.multiplier.size(); ++c) {
     const double real = double{get<float>(gamma, c)} / grids.at("patch_embed.qact").scale;
     REQUIRE(std::ldexp(begin.multiplier[c], kernels::kNormFractionBits - begin.shift) ==
