@@ -73,6 +73,68 @@ const std::string& value_name(const Graph& graph, ValueId id) {
   return graph.values[id].name;
 }
 
+/// The steps of attention in one head of a window, on scalar kernels.
+struct Head {
+  const Graph& graph;
+  const AttentionOp& op;
+  const Windows& windows;
+  std::size_t window, head;
+  const std::uint8_t* q;  ///< of the window's first token
+
+  std::size_t tokens() const { return windows.tokens(); }
+  std::size_t dim() const { return channels_of(graph.values[op.dst]); }
+  std::size_t head_dim() const { return dim() / static_cast<std::size_t>(op.heads); }
+  std::int32_t zero_src() const { return graph.values[op.src].grid.zero_point; }
+
+  std::vector<std::uint8_t> scores() const {
+    std::vector<std::uint8_t> scores(tokens() * tokens());
+    kernels::scalar::attention_scores(
+        {zero_src(), op.score_multiplier, op.score_shift, op.score_zero_point}, q, tokens(),
+        q + dim(), tokens(), head_dim(), 3 * dim(), scores.data());
+    return scores;
+  }
+  std::vector<std::uint8_t> biased(std::span<const std::uint8_t> scores) const {
+    const auto side = static_cast<std::size_t>(op.window);
+    const kernels::BiasParams params{2 * side - 1, side, op.bias_multiplier, op.bias_shift,
+                                     op.bias_zero_point};
+    std::vector<std::uint8_t> biased(scores.size());
+    std::vector<std::int32_t> bias(tokens());
+    for (std::size_t i = 0; i < tokens(); ++i) {
+      for (std::size_t j = 0; j < tokens(); ++j) {
+        const std::size_t y = i / side + side - 1 - j / side;
+        const std::size_t x = i % side + side - 1 - j % side;
+        bias[j] = op.bias[(head * params.side + y) * params.side + x];
+      }
+      kernels::scalar::add_bias(params, op.score_zero_point, bias.data(), &scores[i * tokens()],
+                                tokens(), &biased[i * tokens()]);
+    }
+    return biased;
+  }
+  /// A token attends to those of its own piece; the reference, to others with the code of 0.
+  std::vector<std::uint8_t> softmax(std::span<const std::uint8_t> scores) const {
+    std::vector<std::uint8_t> codes(scores.size(), kernels::kZeroCode);
+    for (std::size_t i = 0; i < tokens(); ++i) {
+      std::vector<std::uint8_t> row;
+      for (std::size_t j = 0; j < tokens(); ++j) {
+        if (windows.together(window, i, j)) row.push_back(scores[i * tokens() + j]);
+      }
+      kernels::scalar::softmax_codes(params(), row.data(), 1, row.size(), row.data());
+      for (std::size_t j = 0, at = 0; j < tokens(); ++j) {
+        if (windows.together(window, i, j)) codes[i * tokens() + j] = row[at++];
+      }
+    }
+    return codes;
+  }
+  /// The rows of dst are those of the window's tokens.
+  void attend(std::span<const std::uint8_t> codes, std::uint8_t* dst) const {
+    kernels::scalar::attend_codes(
+        params(),
+        {zero_src(), op.attend_multiplier, op.attend_shift, graph.values[op.dst].grid.zero_point},
+        codes.data(), tokens(), q + 2 * dim(), tokens(), head_dim(), 3 * dim(), dst, dim());
+  }
+  kernels::SoftmaxParams params() const { return {.exponentials = op.exponentials.data()}; }
+};
+
 class GoldenOps {
  public:
   explicit GoldenOps(const GoldenModel& model) : m_(model) {}
@@ -143,90 +205,37 @@ class GoldenOps {
     agreements_["mean"].add(execute<std::uint8_t>(m_.graph, op, src.data()),
                             m_.tap(value_name(m_.graph, mean.dst), image));
   }
-  /// Head by head of window by window, each step fed the reference's codes.
+  /// Head by head of window by window, each step fed the reference's codes. Fed what the step
+  /// before made instead, they must give what the whole operation gives.
   void compare(const Op& op, const AttentionOp& attention, std::size_t image) {
     const Windows windows(m_.graph, attention);
-    const std::size_t heads = static_cast<std::size_t>(attention.heads);
+    const auto heads = static_cast<std::size_t>(attention.heads);
     const std::size_t tokens = windows.tokens();
     const std::size_t dim = channels_of(m_.graph.values[attention.dst]);
-    const std::size_t head_dim = dim / heads;
     const auto qkv = m_.tap(op.name + ".qact1", image);
     std::vector<std::uint8_t> result(windows.count() * tokens * dim);
+    std::vector<std::uint8_t> chained(result.size());
     for (std::size_t i = 0; i < windows.count() * heads; ++i) {
       const std::size_t first = i / heads * tokens;  // token of the window
-      const std::size_t head = i % heads;
-      const std::uint8_t* q = qkv.data() + first * 3 * dim + head * head_dim;
+      const std::size_t channel = i % heads * (dim / heads);
+      const Head head{m_.graph,  attention, windows,
+                      i / heads, i % heads, qkv.data() + first * 3 * dim + channel};
       const auto part = [&](const char* tap) {
         return m_.tap(op.name + tap, image).subspan(i * tokens * tokens, tokens * tokens);
       };
-      compare_head(attention, windows, i / heads, head, q, part,
-                   result.data() + first * dim + head * head_dim);
+      const auto scores = head.scores();
+      agreements_["scores"].add(scores, part(".qact_attn1"));
+      const bool bias = attention.bias.size() != 0;
+      if (bias) agreements_["bias"].add(head.biased(part(".qact_attn1")), part(".qact2"));
+      agreements_["softmax"].add(head.softmax(part(bias ? ".qact2" : ".qact_attn1")),
+                                 part(".log_int_softmax"));
+      head.attend(part(".log_int_softmax"), result.data() + first * dim + channel);
+      head.attend(head.softmax(bias ? head.biased(scores) : scores),
+                  chained.data() + first * dim + channel);
     }
     agreements_["attend"].add(result, m_.tap(m_.graph.values[attention.dst].name, image));
-  }
-  /// `part`: codes [tokens, tokens] of a tap. Gives P v, rows of the window side by side.
-  template <typename PartT>
-  void compare_head(const AttentionOp& op, const Windows& windows, std::size_t window,
-                    std::size_t head, const std::uint8_t* q, const PartT& part,
-                    std::uint8_t* result) {
-    const std::size_t tokens = windows.tokens();
-    const Value& dst = m_.graph.values[op.dst];
-    const std::size_t dim = channels_of(dst);
-    const std::size_t head_dim = dim / static_cast<std::size_t>(op.heads);
-    const std::int32_t zero = m_.graph.values[op.src].grid.zero_point;
-    std::vector<std::uint8_t> map(tokens * tokens);
-    kernels::scalar::attention_scores(
-        {zero, op.score_multiplier, op.score_shift, op.score_zero_point}, q, tokens, q + dim,
-        tokens, head_dim, 3 * dim, map.data());
-    const auto scores = part(".qact_attn1");
-    agreements_["scores"].add(map, scores);
-    const auto biased = op.bias.size() == 0 ? scores : part(".qact2");
-    if (op.bias.size() != 0) {
-      agreements_["bias"].add(add_bias(op, head, scores), biased);
-    }
-    const auto codes = part(".log_int_softmax");
-    const kernels::SoftmaxParams softmax = {.exponentials = op.exponentials.data()};
-    agreements_["softmax"].add(softmax_of_pieces(softmax, windows, window, biased), codes);
-    kernels::scalar::attend_codes(
-        softmax, {zero, op.attend_multiplier, op.attend_shift, dst.grid.zero_point}, codes.data(),
-        tokens, q + 2 * dim, tokens, head_dim, 3 * dim, result, dim);
-  }
-  /// What kernels.h says about BiasParams.
-  static std::vector<std::uint8_t> add_bias(const AttentionOp& op, std::size_t head,
-                                            std::span<const std::uint8_t> scores) {
-    REQUIRE(op.bias_shift > 0);
-    const auto side = static_cast<std::size_t>(op.window);
-    const std::size_t tokens = side * side;
-    std::vector<std::uint8_t> biased(scores.size());
-    for (std::size_t i = 0; i < scores.size(); ++i) {
-      const std::size_t query = i / tokens, key = i % tokens;
-      const std::size_t y = query / side + side - 1 - key / side;
-      const std::size_t x = query % side + side - 1 - key % side;
-      const std::int32_t sum = (scores[i] - op.score_zero_point) * op.bias_multiplier +
-                               op.bias[(head * (2 * side - 1) + y) * (2 * side - 1) + x];
-      const std::int64_t code = kernels::rounding_shift_right(sum, op.bias_shift);
-      biased[i] = static_cast<std::uint8_t>(kernels::clamp_to(code + op.bias_zero_point, 0, 255));
-    }
-    return biased;
-  }
-  /// A token attends to those of its own piece; the reference, to others with the code of 0.
-  static std::vector<std::uint8_t> softmax_of_pieces(const kernels::SoftmaxParams& softmax,
-                                                     const Windows& windows, std::size_t window,
-                                                     std::span<const std::uint8_t> scores) {
-    const std::size_t tokens = windows.tokens();
-    std::vector<std::uint8_t> codes(scores.size(), kernels::kZeroCode);
-    for (std::size_t i = 0; i < tokens; ++i) {
-      std::vector<std::uint8_t> row;
-      for (std::size_t j = 0; j < tokens; ++j) {
-        if (windows.together(window, i, j)) row.push_back(scores[i * tokens + j]);
-      }
-      std::vector<std::uint8_t> found(row.size());
-      kernels::scalar::softmax_codes(softmax, row.data(), 1, row.size(), found.data());
-      for (std::size_t j = 0, at = 0; j < tokens; ++j) {
-        if (windows.together(window, i, j)) codes[i * tokens + j] = found[at++];
-      }
-    }
-    return codes;
+    const auto rows = m_.rows(op.name + ".qact1", image);
+    CHECK(execute<std::uint8_t>(m_.graph, op, rows.data()) == windows.map_of(chained));
   }
   void compare(const Op&, const LookupOp&, std::size_t) { FAIL("no golden model regrids"); }
   void compare(const Op&, const LayerNormOp&, std::size_t) {}  // its own test

@@ -9,6 +9,7 @@
 #include "kernels/scalar/scalar.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/import_cases.h"
+#include "tests/support/own_form.h"
 
 namespace intaglio::test {
 namespace {
@@ -125,34 +126,6 @@ TEST_CASE("means are within half a code for any number of rows") {
 
 namespace {
 
-/// The golden Swin in our own form: streams are s16 with a scale for each of them, products are
-/// added to them directly, the bias to sums, codes of attention are relative to the row's maximum.
-CalibratedNetwork own_form(const char* name) {
-  CalibratedNetwork model = imported(golden_checkpoint(name));
-  const Network& network = model.network;
-  Calibration& calibration = model.calibration;
-  calibration.softmax = SoftmaxForm::kRowRelative;
-  calibration.stream = DType::kS16;
-  for (std::size_t i = 0; i < network.layers.size(); ++i) {
-    const Layer& layer = network.layers[i];
-    if (std::holds_alternative<AttentionLayer>(layer.op)) {
-      calibration.grids.erase(score_grid_of(layer));
-      calibration.grids.erase(bias_grid_of(layer));
-    } else if (network.is_stream(i) && calibration.grids.contains(layer.result)) {
-      const Grid& codes = calibration.grids.at(layer.result);
-      double top = 0;
-      for (std::size_t c = 0; c < layer.channels; ++c) {
-        top = std::max(top, 255 * channel_scale(codes, c));
-      }
-      calibration.grids.at(layer.result) = {top / 32767, 0, {}};
-    } else if (std::holds_alternative<LinearLayer>(layer.op) && i + 1 < network.layers.size() &&
-               std::holds_alternative<AddLayer>(network.layers[i + 1].op)) {
-      calibration.grids.erase(layer.result);
-    }
-  }
-  return model;
-}
-
 const Value& value_of(const Graph& graph, const std::string& name) {
   for (const Value& value : graph.values) {
     if (value.name == name) return value;
@@ -172,8 +145,8 @@ const LayerNormOp& norm_of(const Graph& graph, const std::string& name) {
 
 TEST_CASE("tokens and pixels beyond a map have the codes of zeros") {
   for (const bool own : {false, true}) {
-    const CalibratedNetwork model =
-        own ? own_form("swin_micro") : imported(golden_checkpoint("swin_micro"));
+    const CalibratedNetwork model = own ? own_form(imported(golden_checkpoint("swin_micro")))
+                                        : imported(golden_checkpoint("swin_micro"));
     const Graph graph = lower(model.network, model.calibration, {});
     const auto& patches = std::get<PatchesOp>(graph.ops[0].params);
     const Grid& pixels = value_of(graph, "qact_input").grid;
@@ -207,7 +180,7 @@ TEST_CASE("tokens and pixels beyond a map have the codes of zeros") {
 }
 
 TEST_CASE("s16 streams have the scale of each") {
-  const CalibratedNetwork model = own_form("swin_micro");
+  const CalibratedNetwork model = own_form(imported(golden_checkpoint("swin_micro")));
   const auto& grids = model.calibration.grids;
   const Graph graph = lower(model.network, model.calibration, {});
   std::size_t streams = 0;

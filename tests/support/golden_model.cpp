@@ -18,20 +18,13 @@ std::span<const std::uint8_t> GoldenModel::tap(const std::string& tap, std::size
 
 std::vector<std::uint8_t> GoldenModel::rows(const std::string& tap, std::size_t image) const {
   const std::span<const std::uint8_t> codes = this->tap(tap, image);
-  std::vector<std::uint8_t> rows(codes.begin(), codes.end());
-  const auto attention = std::find_if(graph.ops.begin(), graph.ops.end(), [&](const Op& op) {
-    return std::holds_alternative<AttentionOp>(op.params) && tap.starts_with(op.name + ".");
-  });
-  if (attention == graph.ops.end()) return rows;
-  const Windows windows(graph, std::get<AttentionOp>(attention->params));
-  const std::size_t channels = rows.size() / (windows.count() * windows.tokens());
-  for (std::size_t w = 0; w < windows.count(); ++w) {
-    for (std::size_t t = 0; t < windows.tokens(); ++t) {
-      const auto* token = codes.data() + (w * windows.tokens() + t) * channels;
-      std::copy_n(token, channels, rows.data() + windows.row(w, t) * channels);
+  for (const Op& op : graph.ops) {
+    const auto* attention = std::get_if<AttentionOp>(&op.params);
+    if (attention != nullptr && tap.starts_with(op.name + ".")) {
+      return Windows(graph, *attention).map_of(codes);
     }
   }
-  return rows;
+  return {codes.begin(), codes.end()};
 }
 
 Windows::Windows(const Graph& graph, const AttentionOp& op)
@@ -53,6 +46,15 @@ Windows::Windows(const Graph& graph, const AttentionOp& op)
       places_.push_back({y % height * width + x % width, 2 * (y >= height) + (x >= width)});
     }
   }
+}
+
+std::vector<std::uint8_t> Windows::map_of(std::span<const std::uint8_t> tokens) const {
+  std::vector<std::uint8_t> rows(tokens.size());
+  const std::size_t channels = tokens.size() / places_.size();
+  for (std::size_t i = 0; i < places_.size(); ++i) {
+    std::copy_n(&tokens[i * channels], channels, &rows[places_[i].row * channels]);
+  }
+  return rows;
 }
 
 std::vector<std::string> golden_model_names() {

@@ -35,8 +35,8 @@ class Windows {
 
   std::size_t count() const { return count_; }
   std::size_t tokens() const { return tokens_; }  ///< of a window
-  /// Row of the map that token `token` of window `window` is.
-  std::size_t row(std::size_t window, std::size_t token) const { return at(window, token).row; }
+  /// Tokens window by window, in the order of the map's rows.
+  std::vector<std::uint8_t> map_of(std::span<const std::uint8_t> tokens) const;
   /// Whether two tokens of a window are neighbours in the map, not brought together by the shift.
   bool together(std::size_t window, std::size_t a, std::size_t b) const {
     return at(window, a).piece == at(window, b).piece;

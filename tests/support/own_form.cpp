@@ -1,0 +1,34 @@
+#include "tests/support/own_form.h"
+
+#include <algorithm>
+
+#include "converters/lower.h"
+
+namespace intaglio::test {
+
+CalibratedNetwork own_form(CalibratedNetwork model) {
+  const Network& network = model.network;
+  Calibration& calibration = model.calibration;
+  calibration.softmax = SoftmaxForm::kRowRelative;
+  calibration.stream = DType::kS16;
+  for (std::size_t i = 0; i < network.layers.size(); ++i) {
+    const Layer& layer = network.layers[i];
+    if (std::holds_alternative<AttentionLayer>(layer.op)) {
+      calibration.grids.erase(score_grid_of(layer));
+      calibration.grids.erase(bias_grid_of(layer));
+    } else if (network.is_stream(i) && calibration.grids.contains(layer.result)) {
+      const Grid& codes = calibration.grids.at(layer.result);
+      double top = 0;
+      for (std::size_t c = 0; c < layer.channels; ++c) {
+        top = std::max(top, 255 * channel_scale(codes, c));
+      }
+      calibration.grids.at(layer.result) = {top / 32767, 0, {}};
+    } else if (std::holds_alternative<LinearLayer>(layer.op) && i + 1 < network.layers.size() &&
+               std::holds_alternative<AddLayer>(network.layers[i + 1].op)) {
+      calibration.grids.erase(layer.result);
+    }
+  }
+  return model;
+}
+
+}  // namespace intaglio::test
