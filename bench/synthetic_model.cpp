@@ -7,6 +7,7 @@
 
 #include "converters/fqvit_import.h"
 #include "converters/lower_network.h"
+#include "converters/vit.h"
 #include "graph/error.h"
 
 namespace intaglio {
