@@ -22,6 +22,7 @@ CONVERT, CLASSIFY, GLYPHS = (Path(arg).resolve() for arg in sys.argv[1:4])
 CHECKPOINT = GLYPHS / "glyphs.safetensors"
 LABELS = GLYPHS / "labels.txt"
 SAMPLES = GLYPHS / "samples"
+SWIN = Path(__file__).resolve().parent / "golden" / "swin_micro" / "model.safetensors"
 
 
 def read_safetensors(path):
@@ -89,6 +90,26 @@ class Programs(unittest.TestCase):
         self.assertEqual(facts["classes"], 32)
         self.assertEqual(facts["macs"], sum(op["macs"] for op in facts["ops"]))
         run(CONVERT, "inspect", CHECKPOINT, status=4)
+
+    def test_swin(self):
+        """One program for all kinds of networks: the file tells which."""
+        model = self.folder / "swin.intg"
+        done = run(CONVERT, "import", SWIN, "-o", model)
+        self.assertIn("swin.intg: 2+2 blocks, 32/64 channels, 1/2 heads, windows of 7x7, "
+                      "56x56 pixels, 10 classes", done.stdout)
+        text = run(CONVERT, "inspect", model).stdout
+        lines = text.splitlines()
+        for piece in ("u8[14x14x96]", "mean_rows", "u8[1x64]", "layers.0.downsample.norm"):
+            self.assertIn(piece, text)
+        # Columns stand under each other, whatever the length of a layer's name.
+        head = next(line for line in lines if line.startswith("operation"))
+        for line in lines[lines.index(head) + 1 : -1]:
+            self.assertEqual(line[head.index("kind") - 1], " ", line)
+        facts = json.loads(run(CONVERT, "inspect", model, "--json").stdout)
+        self.assertEqual(facts["input"], [56, 56, 3])
+        self.assertEqual(facts["provenance"]["arch"], "swin")
+        classified = run(CLASSIFY, model, SAMPLES / self.samples[0]["file"], "--top-k", 1)
+        self.assertIn("1 image", classified.stdout)
 
     def test_json_and_evaluation(self):
         done = self.classify("--eval", SAMPLES / "labels.csv", "--json", "--top-k", 3)
