@@ -12,6 +12,7 @@
 #include "engine/preprocess.h"
 #include "graph/model_file.h"
 #include "tests/support/forms.h"
+#include "tests/support/own_form.h"
 #include "tests/support/shared_data.h"
 
 namespace intaglio::test {
@@ -77,9 +78,13 @@ std::vector<TestModel> small_models() {
   models.push_back(
       {"glyphs, GELU's exponents", serialize_model(with_gelu_exponents(embedded_graph()))});
   models.push_back(embedded_model_with_two_tokens(0, 1, 1));
-  for (const char* name : {"vit_micro", "vit_micro_noinputquant"}) {
+  for (const char* name : {"vit_micro", "vit_micro_noinputquant", "swin_micro"}) {
     models.push_back(import_model(name, golden_path(name) / "model.safetensors"));
   }
+  const CalibratedNetwork swin =
+      own_form(import_fqvit(Safetensors::open(golden_path("swin_micro") / "model.safetensors")));
+  models.push_back(
+      {"swin_micro, own form", serialize_model(lower(swin.network, swin.calibration, {}))});
   return models;
 }
 
