@@ -131,9 +131,9 @@ class Checker : public CheckContext {
   // --- operations -------------------------------------------------------------------------------
 
   void check_op(const PatchesOp& op) {
-    const Value& src = source(op.src);
-    const Value& dst = made(op.dst);
     require(op.src == graph_.input, "patches are made of the input image");
+    const Value& src = graph_.values[op.src];
+    const Value& dst = made(op.dst);
     require_rows(dst, DType::kU8);
     require_range("patch", op.patch, 1, 1024);
     const auto patch = std::size_t(op.patch);

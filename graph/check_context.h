@@ -55,6 +55,9 @@ class CheckContext {
     if (id >= graph_.values.size()) fail("an operand is no value");
     if (!made_[id]) fail("'" + graph_.values[id].name + "' is used before it is made");
     if (id == graph_.output) fail("the logits are read by an operation");
+    // Its rows need not be dense.
+    if (id == graph_.input)
+      fail("'" + graph_.values[id].name + "' is the image: only patches read it");
     return graph_.values[id];
   }
   const Value& made(ValueId id) {

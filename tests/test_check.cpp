@@ -171,7 +171,7 @@ const std::vector<Mutation> kEmbedding = {
      },
      "must have one shape"},
     {"lookup of the image", [](Graph& g) { op<LookupOp>(g).src = g.input; },
-     "expected U8 [rows, channels]"},
+     "'image' is the image: only patches read it"},
     {"prefix of rank 1", [](Graph& g) { reshape(op<EmbedOp>(g).prefix, {8}); },
      "prefix must be [rows, channels]"},
     {"prefix too wide",
@@ -256,7 +256,7 @@ const std::vector<Mutation> kLayers = {
      },
      "channel 1 can overflow 64 bits"},
     {"residual of another shape", [](Graph& g) { op<LinearOp>(g).residual = 0; },
-     "'image' is U8 [8, 8, 3], expected U8 [rows, channels]"},
+     "'image' is the image"},
     {"residual's multiplier", [](Graph& g) { reshape(op<LinearOp>(g).residual_multiplier, {8}); },
      "residual_multiplier without a residual"},
     {"linear drops a row",
@@ -268,7 +268,7 @@ const std::vector<Mutation> kLayers = {
      [](Graph& g) {
        value(g, "blocks.0.mlp.qact1").dtype = DType::kS16, value(g, "blocks.0.mlp.qact1").grid = {};
      },
-     "expected U8 [rows, channels]"},
+     "'blocks.0.mlp.qact1' is I16 [5, 16], expected U8"},
 };
 
 const std::vector<Mutation> kAttention = {
@@ -389,14 +389,14 @@ const std::vector<Mutation> kAttention = {
      [](Graph& g) {
        value(g, "blocks.0.attn.qact2").shape = {4, 8};
      },
-     "must be [tokens, 3 * channels]"},
+     "must have the same rows"},
     {"attention from exponents",
      [](Graph& g) { value(g, "blocks.0.attn.qact2").grid.exponents.assign(8, 0); }, "one scale"},
 };
 
 const std::vector<Mutation> kRest = {
     {"GELU of u8", [](Graph& g) { op<GeluOp>(g).src = id_of(g, "blocks.0.qact3"); },
-     "expected I16 [rows, channels]"},
+     "'blocks.0.qact3' is U8 [5, 8], expected I16"},
     {"GELU's multiplier", [](Graph& g) { op<GeluOp>(g).multiplier = 32768; }, "is 32768"},
     {"GELU's negative multiplier", [](Graph& g) { op<GeluOp>(g).multiplier = -1; }, "is -1"},
     {"GELU's shift 0", [](Graph& g) { op<GeluOp>(g).shift = 0; }, "allowed is 1 to 30"},

@@ -152,7 +152,7 @@ TEST_CASE("an s16 stream begins with an embedding of one scale") {
           [&](Graph& g, EmbedOp&) { g.values[patches].dtype = DType::kU8; });
   refused("must have one scale",
           [](Graph& g, EmbedOp&) { value(g, "qact1").grid.exponents.assign(8, 1); });
-  refused("must have one scale",
+  refused("only u8 codes have exponents",
           [&](Graph& g, EmbedOp&) { g.values[patches].grid.exponents.assign(8, 1); });
   refused("position has shape [3, 8], expected [4, 8]", [](Graph&, EmbedOp& embed) {
     reshape(embed.position, {3, 8});

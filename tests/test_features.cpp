@@ -1,0 +1,190 @@
+// Features by name, images of any size, and plans that sessions share.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <thread>
+
+#include "converters/fqvit_import.h"
+#include "converters/lower_network.h"
+#include "engine/intaglio.h"
+#include "engine/thread_pool.h"
+#include "graph/model_file.h"
+#include "graph/resize.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/models.h"
+#include "tests/support/own_form.h"
+
+namespace intaglio::test {
+namespace {
+
+/// Two stages, 32 and 64 channels at a fourth and an eighth of the image.
+Graph swin(bool own) {
+  CalibratedNetwork imported =
+      import_fqvit(Safetensors::open(INTAGLIO_TEST_DATA "/swin_micro/model.safetensors"));
+  if (own) imported = own_form(std::move(imported));
+  return lower(imported.network, imported.calibration, {});
+}
+
+Model load(const Graph& graph, std::optional<Isa> isa = {}) {
+  LoadOptions options;
+  options.isa = isa;
+  return Model::parse(serialize_model(graph), "swin_micro", options);
+}
+
+Image noise(int height, int width) {
+  Image image(width, height);
+  std::mt19937 rng(static_cast<unsigned>(height * 10007 + width));
+  std::generate(image.pixels.begin(), image.pixels.end(),
+                [&] { return static_cast<std::uint8_t>(rng()); });
+  return image;
+}
+
+std::vector<std::int32_t> logits_of(Session& session, const Image& image) {
+  const auto logits = session.run(image);
+  return {logits.begin(), logits.end()};
+}
+
+struct FeatureCopy {
+  std::string name;
+  std::vector<std::byte> codes;
+  std::vector<std::size_t> shape;
+  bool operator==(const FeatureCopy&) const = default;
+};
+
+std::vector<FeatureCopy> copy(std::span<const FeatureMap> features) {
+  std::vector<FeatureCopy> copies;
+  for (const FeatureMap& f : features) {
+    const std::size_t count = f.height * f.width * f.channels;
+    const bool words = f.codes_s16 != nullptr;
+    const void* codes = words ? static_cast<const void*>(f.codes_s16) : f.codes_u8;
+    FeatureCopy c = {f.name, std::vector<std::byte>(words ? 2 * count : count), {}};
+    std::memcpy(c.codes.data(), codes, c.codes.size());
+    c.shape = {f.height, f.width, f.channels};
+    copies.push_back(std::move(c));
+  }
+  return copies;
+}
+
+constexpr std::pair<int, int> kSizes[] = {{56, 56}, {57, 30}, {1, 1}, {64, 112}, {100, 152}};
+
+TEST_CASE("features and logits of any size are the same on every instruction set and thread") {
+  for (const bool own : {false, true}) {
+    const Graph graph = swin(own);
+    Session scalar(load(graph, Isa::kScalar));
+    ThreadPool pool(3);
+    for (const auto& [height, width] : kSizes) {
+      const Image image = noise(height, width);
+      const auto logits = logits_of(scalar, image);
+      const auto features = copy(scalar.features(image));
+      REQUIRE(features.size() == 2);
+      const auto part = [](int n, int of) { return std::size_t((n + of - 1) / of); };
+      CHECK(features[0].shape == std::vector{part(height, 4), part(width, 4), std::size_t{32}});
+      CHECK(features[1].shape == std::vector{part(height, 8), part(width, 8), std::size_t{64}});
+      CHECK(features[0].codes.size() ==
+            features[0].shape[0] * features[0].shape[1] * 32 * (own ? 2 : 1));
+      for (const Isa isa : kernels::kAllIsas) {
+        if (!kernels::cpu_supports(isa) || isa == Isa::kScalar) continue;
+        INFO(isa_name(isa) << " " << height << " x " << width << (own ? " own" : ""));
+        const Model model = load(graph, isa);
+        Session alone(model);
+        Session shared(model, &pool);
+        CHECK(logits_of(alone, image) == logits);
+        CHECK(logits_of(shared, image) == logits);
+        CHECK(copy(alone.features(image)) == features);
+        CHECK(copy(shared.features(image)) == features);
+      }
+    }
+  }
+}
+
+TEST_CASE("an image of another size gives what a model made for that size gives") {
+  const Graph graph = swin(true);
+  Session any(load(graph));
+  for (const auto& [height, width] : kSizes) {
+    const Image image = noise(height, width);
+    Session fixed(
+        load(resized(graph, static_cast<std::size_t>(height), static_cast<std::size_t>(width))));
+    CHECK(logits_of(any, image) == logits_of(fixed, image));
+    CHECK(logits_of(any, image) == logits_of(fixed, image));  // the plan is there now
+  }
+}
+
+TEST_CASE("features are the ones asked for, and leave logits as they were") {
+  const Model model = load(swin(false));
+  CHECK(model.takes_any_size());
+  CHECK(model.features() == std::vector<std::string>{"stage1", "stage2"});
+  Session session(model);
+  const Image image = noise(56, 56);
+  const auto logits = logits_of(session, image);
+  const auto all = copy(session.features(image));
+  const std::vector<std::string> second = {"stage2"};
+  const std::vector<std::string> backwards = {"stage2", "stage1"};
+  CHECK(copy(session.features(image, second)) == std::vector{all[1]});
+  CHECK(copy(session.features(image, backwards)) == all);
+  CHECK(session.steps().size() < model.steps().size());
+  CHECK(logits_of(session, image) == logits);
+  CHECK(session.steps().size() == model.steps().size());
+  const std::vector<std::string> unknown = {"stage3"};
+  check_error([&] { session.features(image, unknown); }, ErrorCode::kInvalidArgument,
+              "the model has no feature 'stage3'");
+  check_error([&] { session.features({}); }, ErrorCode::kInvalidArgument, "needs pixels");
+  check_error([&] { session.run(noise(4097, 1)); }, ErrorCode::kLimit, "1 to 4096 pixels");
+  const Image other = noise(56, 60);
+  const std::vector<ImageView> mixed = {image, other};
+  std::vector<std::int32_t> both(2 * model.classes());
+  check_error([&] { session.run(mixed, both); }, ErrorCode::kInvalidArgument, "one size");
+}
+
+TEST_CASE("floats of a feature are its codes times their scales, in both layouts") {
+  for (const bool own : {false, true}) {
+    Session session(load(swin(own)));
+    const Image image = noise(40, 56);
+    for (const FeatureMap& f : session.features(image)) {
+      const std::size_t rows = f.height * f.width;
+      std::vector<float> nhwc(rows * f.channels);
+      std::vector<float> nchw(nhwc.size());
+      to_float(f, FeatureLayout::kNhwc, nhwc);
+      to_float(f, FeatureLayout::kNchw, nchw);
+      CHECK(f.exponents.empty() == own);
+      for (std::size_t i = 0; i < nhwc.size(); ++i) {
+        const std::size_t c = i % f.channels;
+        const int code = own ? f.codes_s16[i] : f.codes_u8[i];
+        const double scale = f.scale * (own ? 1 : 1 << f.exponents[c]);
+        REQUIRE(nhwc[i] == static_cast<float>(scale * (code - f.zero_point)));
+        REQUIRE(nchw[c * rows + i / f.channels] == nhwc[i]);
+      }
+      check_error(
+          [&] {
+            to_float(f, FeatureLayout::kNhwc, {nhwc.data(), 1});
+          },
+          ErrorCode::kInvalidArgument, "the buffer 1");
+    }
+  }
+}
+
+TEST_CASE("sessions of one model plan new sizes at the same time") {
+  const Model model = load(swin(true));
+  std::vector<std::vector<std::int32_t>> expected;
+  for (int i = 0; i < 24; ++i) {
+    Session session(model);
+    expected.push_back(logits_of(session, noise(40 + i, 56)));
+  }
+  std::vector<std::thread> threads;
+  std::vector<int> wrong(4);
+  for (std::size_t t = 0; t < wrong.size(); ++t) {
+    threads.emplace_back([&, t] {
+      Session session(model);
+      for (int i = 0; i < 48; ++i) {  // more sizes than are kept
+        const int size = (i * 7 + static_cast<int>(t) * 5) % 24;
+        wrong[t] += logits_of(session, noise(40 + size, 56)) != expected[std::size_t(size)];
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(std::accumulate(wrong.begin(), wrong.end(), 0) == 0);
+}
+
+}  // namespace
+}  // namespace intaglio::test
