@@ -1,6 +1,5 @@
 // Models with the shapes of known architectures and pseudo-random parameters, for measurements
-// without a checkpoint. Every quantizer's grid fits the distribution of its codes, so that they
-// spread over the 8 bits as a calibration would have them.
+// without a checkpoint.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +13,11 @@ namespace intaglio {
 struct Architecture {
   const char* name;
   std::size_t image_size, patch, dim, heads, depth, classes;
-  bool input_quantizer;  ///< DeiT has one; ViT takes pixels as codes
+  bool input_quantizer;  ///< DeiT and Swin have one; ViT takes pixels as codes
+  /// Of Swin: tokens of a side at most sizes, and at 384 pixels; 0: a ViT. A Swin has `depth`
+  /// blocks in the third of its four stages and two in the others; dim and heads of the first
+  /// double from stage to stage.
+  std::size_t window = 0, large_window = 0;
 };
 
 /// All that are known, in the order of --help.
@@ -23,7 +26,7 @@ std::span<const Architecture> architectures();
 const Architecture& find_architecture(const std::string& name);
 
 /// The same architecture and size give the same model. image_size 0: the architecture's own.
-/// Throws Error(kInvalidArgument) unless it is a multiple of the patch.
+/// Throws Error(kInvalidArgument) unless a ViT's is a multiple of the patch.
 Graph synthetic_model(const Architecture& architecture, std::size_t image_size = 0);
 
 }  // namespace intaglio

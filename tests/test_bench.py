@@ -73,6 +73,23 @@ class Bench(unittest.TestCase):
         self.assertIn("blocks.1.attn.qkv", [step["name"] for step in every["steps"]])
         self.assertEqual(len(every["steps"]), sum(step["count"] for step in grouped["steps"]))
 
+    def test_swin(self):
+        rows = rows_of("--arch", "swin_micro", "--isa", "all")
+        # 40 pixels in patches of 2; maps that windows of 4 do not divide are padded.
+        macs = 400 * 12 * 32
+        for stage, (side, padded) in enumerate([(20, 20), (10, 12), (5, 8), (3, 4)]):
+            dim = 32 << stage
+            macs += 2 * (side**2 * 12 * dim**2 + 2 * padded**2 * 16 * dim)
+            macs += (side + 1) // 2 * ((side + 1) // 2) * 8 * dim**2 if stage < 3 else dim * 10
+        for row in rows:
+            self.assertEqual(row["macs"], macs)
+            self.assertEqual(sum(step["macs"] for step in row["steps"]), macs)
+            if len(rows) > 1:
+                self.assertIn(row["checked_against"], {r["isa"] for r in rows} - {row["isa"]})
+        counts = {step["name"]: step["count"] for step in rows[0]["steps"]}
+        self.assertEqual(counts["layers.*.blocks.*.attn"], 8)
+        self.assertEqual(counts["layers.*.downsample.reduction"], 3)
+
     def test_sweeps_make_every_combination_once(self):
         rows = rows_of("--arch", "vit_micro", self.model, "--threads", "1,2", "--batch", "1,3",
                        "--steps", "none")
@@ -122,6 +139,9 @@ class Bench(unittest.TestCase):
                         for size in (16, 64))
         self.assertEqual(small["model"], "vit_micro@16")
         self.assertGreater(large["macs"], 8 * small["macs"])
+        odd, smallest = (rows_of("--arch", "swin_micro", "--img-size", size, "--steps", "none")[0]
+                         for size in (57, 1))
+        self.assertGreater(odd["macs"], smallest["macs"])
 
     def test_roofline(self):
         lines, svg = self.folder / "rows.json", self.folder / "roofline.svg"

@@ -42,11 +42,20 @@ inline constexpr std::size_t kTokens = 197;
 
 struct ModelShape {
   const char* name;
-  std::size_t dim;
+  std::size_t dim, tokens;
 };
-inline constexpr ModelShape kModels[] = {
-    {"DeiT-T", 192}, {"DeiT-S", 384}, {"DeiT-B", 768}, {"ViT-L", 1024}};
+inline constexpr ModelShape kModels[] = {{"DeiT-T", 192, kTokens},
+                                         {"DeiT-S", 384, kTokens},
+                                         {"DeiT-B", 768, kTokens},
+                                         {"ViT-L", 1024, kTokens}};
 inline constexpr std::size_t kHeadDim = 64;
+
+/// The stages of Swin-T on 224 x 224 pixels: maps of 56, 28, 14 and 7 tokens to a side.
+inline constexpr ModelShape kSwinStages[] = {{"Swin-T 1", 96, 56 * 56},
+                                             {"Swin-T 2", 192, 28 * 28},
+                                             {"Swin-T 3", 384, 14 * 14},
+                                             {"Swin-T 4", 768, 7 * 7}};
+inline constexpr std::size_t kSwinHeadDim = 32, kWindow = 7;
 
 inline constexpr const char* kPlainGemm = "gemm_u8s8";
 

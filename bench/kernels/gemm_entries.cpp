@@ -141,15 +141,25 @@ std::string GemmShape::name() const {
 
 std::vector<GemmShape> gemm_shapes() {
   std::vector<GemmShape> shapes;
+  const auto add_block = [&](const std::string& prefix, std::size_t m, std::size_t dim) {
+    shapes.push_back({prefix + "qkv", m, dim, 3 * dim, CodeType::kU8});
+    shapes.push_back({prefix + "proj", m, dim, dim, CodeType::kU8});
+    shapes.push_back({prefix + "fc1", m, dim, 4 * dim, CodeType::kS16});
+    shapes.push_back({prefix + "fc2", m, 4 * dim, dim, CodeType::kU8});
+  };
   for (const std::size_t m : {kTokens, std::size_t{1}}) {
-    for (const auto& [model, dim] : kModels) {
-      const std::string prefix = std::string(model) + " ";
-      shapes.push_back({prefix + "qkv", m, dim, 3 * dim, CodeType::kU8});
-      shapes.push_back({prefix + "proj", m, dim, dim, CodeType::kU8});
-      shapes.push_back({prefix + "fc1", m, dim, 4 * dim, CodeType::kS16});
-      shapes.push_back({prefix + "fc2", m, 4 * dim, dim, CodeType::kU8});
-      shapes.push_back({prefix + "head", m, dim, 1000, CodeType::kS32});
+    for (const ModelShape& model : kModels) {
+      const std::string prefix = std::string(model.name) + " ";
+      add_block(prefix, m, model.dim);
+      shapes.push_back({prefix + "head", m, model.dim, 1000, CodeType::kS32});
     }
+  }
+  for (const ModelShape& stage : kSwinStages) {
+    const std::string prefix = std::string(stage.name) + " ";
+    add_block(prefix, stage.tokens, stage.dim);
+    if (stage.tokens == kWindow * kWindow) continue;  // the last
+    shapes.push_back(
+        {prefix + "merge", stage.tokens / 4, 4 * stage.dim, 2 * stage.dim, CodeType::kU8});
   }
   return shapes;
 }
@@ -186,21 +196,25 @@ std::vector<Work> fused_gemm_works() {
                        return prepare_fused(shape, epilogue, table);
                      }});
   };
-  for (const auto& [model, dim] : kModels) {
-    const std::string name = model;
-    const GemmShape fc1 = {name + " fc1", kTokens, dim, 4 * dim, CodeType::kS16};
+  const auto add_block = [&](const ModelShape& model) {
+    const std::string name = model.name;
+    const std::size_t m = model.tokens;
+    const std::size_t dim = model.dim;
+    const GemmShape fc1 = {name + " fc1", m, dim, 4 * dim, CodeType::kS16};
     add("gemm_gelu", GemmEpilogue::kGelu, fc1);
     works.push_back({"gemm_gelu_ptf", fc1.name(), fc1.macs(), 0,
                      [fc1](const KernelTable& table) { return prepare_gelu_ptf(fc1, table); }});
-    GemmShape onto_stream[] = {{name + " proj", kTokens, dim, dim, CodeType::kU8},
-                               {name + " fc2", kTokens, 4 * dim, dim, CodeType::kU8}};
+    GemmShape onto_stream[] = {{name + " proj", m, dim, dim, CodeType::kU8},
+                               {name + " fc2", m, 4 * dim, dim, CodeType::kU8}};
     for (GemmShape& shape : onto_stream) {
       add("gemm_add_codes", GemmEpilogue::kAddCodes, shape);
       add("gemm_add_sums_u8", GemmEpilogue::kAddSums, shape);
       shape.output = CodeType::kS16;
       add("gemm_add_sums_s16", GemmEpilogue::kAddSums, shape);
     }
-  }
+  };
+  for (const ModelShape& model : kModels) add_block(model);
+  for (const ModelShape& stage : kSwinStages) add_block(stage);
   return works;
 }
 

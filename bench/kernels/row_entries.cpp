@@ -118,10 +118,10 @@ std::vector<Work> row_works() {
   const auto add = [&](const char* kernel, std::string shape, std::size_t bytes, auto prepare) {
     works.push_back({kernel, std::move(shape), 0, static_cast<double>(bytes), prepare});
   };
-  for (const auto& [model, width] : kModels) {
-    const std::size_t dim = width;
-    const auto shape = [&, name = model](std::size_t cols) {
-      return std::string(name) + " 197x" + std::to_string(cols);
+  for (const ModelShape& model : kModels) {
+    const std::size_t dim = model.dim;
+    const auto shape = [&](std::size_t cols) {
+      return std::string(model.name) + " 197x" + std::to_string(cols);
     };
     add("layernorm_ptf", shape(dim), 2 * kTokens * dim,
         [dim](const KernelTable& table) { return prepare_layernorm<std::uint8_t>(dim, table); });

@@ -64,9 +64,9 @@ class F32Ops:
     def bias(self, name, size):
         return self.constant(self.weights.bias(name, size), name + ".bias")
 
-    def linear(self, x, name, cols, rows):
+    def linear(self, x, name, cols, rows, bias=True):
         product = self.product(x, name, self.weights.matrix(name, rows, cols).T)
-        return self.node("Add", [product, self.bias(name, rows)])
+        return self.node("Add", [product, self.bias(name, rows)]) if bias else product
 
     def product(self, x, name, weight):
         return self.node("MatMul", [x, self.constant(weight, name + ".weight")])

@@ -54,6 +54,17 @@ class Weights:
     def norm(self, name, size):
         return self.get(name + ".gamma", (size,), 0.1, 1.0), self.get(name + ".beta", (size,), 0.1)
 
+    def relative_bias(self, name, heads):
+        """[1, heads, area, area], gathered from a table [differences of (row, column), heads]."""
+        side = 2 * WINDOW - 1
+        table = self.get(name + ".table", (side * side, heads), 0.5)
+        if name not in self.arrays:
+            row, column = np.divmod(np.arange(WINDOW * WINDOW), WINDOW)
+            away = [p[:, None] - p[None, :] + WINDOW - 1 for p in (row, column)]
+            self.arrays[name] = np.ascontiguousarray(
+                table[away[0] * side + away[1]].transpose(2, 0, 1)[None])
+        return self.arrays[name]
+
 
 def forward(ops, name, x):
     """x [batch, 3, 224, 224] -> logits [batch, 1000]."""
@@ -103,7 +114,7 @@ def swin_block(ops, x, name, dim, heads, side, shift):
         h = ops.roll(h, -shift)
     h = ops.reshape(h, (-1, across, WINDOW, across, WINDOW, dim))
     h = ops.reshape(ops.transpose(h, (0, 1, 3, 2, 4, 5)), (-1, area, dim))
-    bias = ops.weights.get(name + ".relative", (1, heads, area, area), 0.5)
+    bias = ops.weights.relative_bias(name + ".relative", heads)
     mask = shift_mask(side, shift) if shift else None
     h = ops.linear(ops.attention(h, name, dim, heads, area, bias, mask), name + ".proj", dim, dim)
     h = ops.reshape(h, (-1, across, across, WINDOW, WINDOW, dim))
@@ -114,11 +125,11 @@ def swin_block(ops, x, name, dim, heads, side, shift):
 
 
 def merge(ops, x, name, dim, side):
-    """Every 2 x 2 tokens become one of twice the width."""
+    """Every 2 x 2 tokens, column by column, become one of twice the width."""
     half = side // 2
     x = ops.reshape(x, (-1, half, 2, half, 2, dim))
-    x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, half * half, 4 * dim))
-    return ops.linear(ops.norm(x, name + ".norm", 4 * dim), name, 4 * dim, 2 * dim)
+    x = ops.reshape(ops.transpose(x, (0, 1, 3, 4, 2, 5)), (-1, half * half, 4 * dim))
+    return ops.linear(ops.norm(x, name + ".norm", 4 * dim), name, 4 * dim, 2 * dim, bias=False)
 
 
 @functools.lru_cache(maxsize=None)

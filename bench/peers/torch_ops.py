@@ -26,10 +26,10 @@ class TorchOps:
         self.observe(name + ".out", x)
         return x
 
-    def linear(self, x, name, cols, rows):
+    def linear(self, x, name, cols, rows, bias=True):
         self.observe(name, x)
         weight = self.constant(self.weights.matrix(name, rows, cols))
-        return F.linear(x, weight, self.constant(self.weights.bias(name, rows)))
+        return F.linear(x, weight, self.constant(self.weights.bias(name, rows)) if bias else None)
 
     def norm(self, x, name, dim):
         gamma, beta = self.weights.norm(name, dim)
