@@ -8,6 +8,8 @@ import statistics
 import subprocess
 import sys
 
+import avx2
+
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -18,6 +20,11 @@ class Setup:
     yardstick: pathlib.Path
     onnxruntime: pathlib.Path  # folder of the package onnxruntime-node
     graphs: pathlib.Path
+    isa: str | None = None  # what all are held to
+    hide_avx512: pathlib.Path | None = None  # the module of that name
+
+    def environment(self):
+        return avx2.environment() if self.isa else dict(os.environ)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +54,9 @@ def last_line(process, what):
 class LivePeer:
     """A peer that loads once, stands still (SIGSTOP) and measures itself when asked."""
 
-    def __init__(self, command, threads):
+    def __init__(self, command, threads, environment):
         # OpenMP's and OpenBLAS's threads, where an engine has them.
-        environment = dict(os.environ, OMP_NUM_THREADS=str(threads),
+        environment = dict(environment, OMP_NUM_THREADS=str(threads),
                            OPENBLAS_NUM_THREADS=str(threads), PYTHONDONTWRITEBYTECODE="1")
         self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, env=environment)
@@ -92,14 +99,16 @@ class Intaglio:
 
     logits = None
 
-    def __init__(self, program, case):
-        self.command = [str(program), "--arch", case.model, "--threads", str(case.threads),
+    def __init__(self, setup, case):
+        self.environment = setup.environment()
+        self.command = [str(setup.intaglio), "--arch", case.model, "--threads", str(case.threads),
                         "--batch", str(case.batch), "--steps", "none", "--json"]
+        self.command += ["--isa", setup.isa] if setup.isa else []
         self.load_ms = self.peak_mb = None
 
     def measure(self, seconds):
         process = subprocess.run(self.command + ["--seconds", str(seconds)],
-                                 capture_output=True, text=True)
+                                 capture_output=True, text=True, env=self.environment)
         result = last_line(process, "intaglio-bench")
         self.load_ms, self.peak_mb = result["load_ms"], result["peak_rss_mb"]
         latency = result["latency_ms"]
@@ -124,16 +133,21 @@ def open_engine(key, setup, case):
     """-> an engine with measure(seconds), load_ms, peak_mb, logits and close()."""
     images = setup.graphs / f"images.{case.batch}.f32"
     if key == "intaglio":
-        return Intaglio(setup.intaglio, case)
+        return Intaglio(setup, case)
     if key == "torch":
         return LivePeer([sys.executable, HERE / "torch_peer.py", case.model, case.threads,
-                         case.batch, images], case.threads)
+                         case.batch, images], case.threads, setup.environment())
     graph = setup.graphs / f"{case.model}.{key.removeprefix('ort-')}.onnx"
-    return LivePeer(["node", HERE / "ort_peer.js", setup.onnxruntime, graph, case.threads,
-                     case.batch, images], case.threads)
+    node = ["node"]
+    package = setup.onnxruntime
+    if setup.isa:
+        node += ["--require", setup.hide_avx512]
+        package = avx2.masked_package(package)
+    return LivePeer(node + [HERE / "ort_peer.js", package, graph, case.threads, case.batch, images],
+                    case.threads, setup.environment())
 
 
 def measure_machine(setup, threads):
     """-> {"gmac_s": peak of all threads, "round_trip_ns": between two cores}."""
-    return last_line(subprocess.run([str(setup.yardstick), str(threads)], capture_output=True,
-                                    text=True), "intaglio-yardstick")
+    command = [str(setup.yardstick), str(threads)] + ([setup.isa] if setup.isa else [])
+    return last_line(subprocess.run(command, capture_output=True, text=True), "intaglio-yardstick")

@@ -40,7 +40,8 @@ def describe(setup):
     """The machine and the peers' versions, in a line."""
     cpu = next(l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name"))
     package = json.loads((setup.onnxruntime / "package.json").read_text())
-    return (f"{cpu}, {len(os.sched_getaffinity(0))} CPUs, ONNX Runtime {package['version']}, "
+    held = f", all held to {setup.isa}" if setup.isa else ""
+    return (f"{cpu}, {len(os.sched_getaffinity(0))} CPUs{held}, ONNX Runtime {package['version']}, "
             f"PyTorch {importlib.metadata.version('torch')}, {time.strftime('%Y-%m-%d')}")
 
 
@@ -121,6 +122,7 @@ def parse_options():
                         help=f"all, or some of {', '.join(ENGINES)} (default: all but torch)")
     parser.add_argument("--threads", type=numbers, default=[1, 2])
     parser.add_argument("--batch", type=numbers, default=[1, 8])
+    parser.add_argument("--isa", choices=["avx2"], help="what all engines are held to; not PyTorch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="of one turn")
     parser.add_argument("--quiet-seconds", type=float, default=3.0,
@@ -128,15 +130,20 @@ def parse_options():
     parser.add_argument("--json", action="store_true", help="one line of JSON per row")
     parser.add_argument("--folder", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--yardstick", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--hide-avx512", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--intaglio", type=pathlib.Path, required=True,
                         help="the intaglio-bench to measure (default: the one that run.sh builds)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.isa and "torch" in options.engines:
+        parser.error("--isa: PyTorch cannot be held to it")
+    return options
 
 
 def main():
     options = parse_options()
     setup = Setup(options.intaglio, options.yardstick,
-                  options.folder / "node_modules" / "onnxruntime-node", options.folder)
+                  options.folder / "node_modules" / "onnxruntime-node", options.folder,
+                  options.isa, options.hide_avx512)
     for batch in options.batch:
         models.random_images(batch).tofile(options.folder / f"images.{batch}.f32")
     rows = []

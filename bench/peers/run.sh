@@ -19,11 +19,12 @@ if [ ! -d "$folder/node_modules/onnxruntime-node" ]; then
 fi
 
 build=$root/build/release
-programs=(intaglio-yardstick intaglio-bench)
+programs=(intaglio-yardstick intaglio-hide-avx512 intaglio-bench)
 intaglio=(--intaglio "$build/bench/intaglio-bench")
-case " $* " in *" --intaglio"*) programs=(intaglio-yardstick) intaglio=() ;; esac
+case " $* " in *" --intaglio"*) programs=(intaglio-yardstick intaglio-hide-avx512) intaglio=() ;; esac
 { cmake -S "$root" --preset release && cmake --build "$build" --target "${programs[@]}"; } >"$folder/build.log" 2>&1 ||
   { tail -n 30 "$folder/build.log" >&2; fail "the build failed"; }
 
 exec "$python" -B "$root/bench/peers/peers.py" --folder "$folder" \
-  --yardstick "$build/bench/peers/intaglio-yardstick" "${intaglio[@]}" "$@"
+  --yardstick "$build/bench/peers/intaglio-yardstick" \
+  --hide-avx512 "$build/bench/peers/intaglio-hide-avx512.node" "${intaglio[@]}" "$@"

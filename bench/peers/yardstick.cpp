@@ -1,6 +1,6 @@
-// intaglio-yardstick THREADS: what the machine can do at this moment, as one line of JSON. The peak
-// is that of all threads together; the round trip is a cache line's way from one core to another
-// and back, which tells whether the two sit on one die.
+// intaglio-yardstick THREADS [ISA]: what the machine can do at this moment, as one line of JSON.
+// The peak is that of all threads together, at the level ISA (default: the best); the round trip is
+// a cache line's way from one core to another and back, which tells whether the two sit on one die.
 #include <fmt/core.h>
 #include <sched.h>
 
@@ -8,6 +8,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <optional>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -43,8 +45,8 @@ void pin(int cpu) {
 
 /// GMAC/s of `threads` threads that start together; the best of some bursts, shorter than the
 /// time between two ticks of the system's clock.
-double measure_peak(int threads) {
-  const kernels::KernelTable& table = kernels::table_of(kernels::best_isa());
+double measure_peak(int threads, kernels::Isa isa) {
+  const kernels::KernelTable& table = kernels::table_of(isa);
   constexpr std::size_t kMacs = 80'000'000;
   const std::size_t rounds = kMacs / table.peak_macs_per_round;
   const double macs = static_cast<double>(rounds * table.peak_macs_per_round) * threads;
@@ -101,13 +103,22 @@ double measure_round_trip() {
   return best * 1e9;
 }
 
+/// Of that name, where the CPU supports it.
+std::optional<kernels::Isa> find_isa(std::string_view name) {
+  for (const kernels::Isa isa : kernels::kAllIsas) {
+    if (name == kernels::isa_name(isa) && kernels::cpu_supports(isa)) return isa;
+  }
+  return std::nullopt;
+}
+
 int run(int argc, char** argv) {
-  const int threads = argc == 2 ? std::atoi(argv[1]) : 0;
-  if (threads < 1 || threads > 256) {
-    fmt::print(stderr, "usage: intaglio-yardstick THREADS\n");
+  const int threads = argc == 2 || argc == 3 ? std::atoi(argv[1]) : 0;
+  const auto isa = argc == 3 ? find_isa(argv[2]) : kernels::best_isa();
+  if (threads < 1 || threads > 256 || !isa) {
+    fmt::print(stderr, "usage: intaglio-yardstick THREADS [ISA]\n");
     return 2;
   }
-  const double peak = measure_peak(threads);
+  const double peak = measure_peak(threads, *isa);
   const double round_trip = threads > 1 ? measure_round_trip() : 0;
   fmt::print("{{\"threads\": {}, \"gmac_s\": {:.2f}, \"round_trip_ns\": {:.0f}}}\n", threads, peak,
              round_trip);

@@ -188,15 +188,18 @@ struct Avx512 {
   }
 
   // 64 words in two registers, and what works on words.
-  static constexpr bool kWordTables = true;
+  static constexpr bool kWordTablesAreRegisters = true;
   struct WordTable64 {
     I part[2];
   };
   INTAGLIO_OP WordTable64 make_word_table64(const std::uint16_t* p) noexcept {
     return {{load(p), load(p + 32)}};
   }
-  INTAGLIO_OP I lookup64(const WordTable64& t, I index) noexcept {
-    return _mm512_permutex2var_epi16(t.part[0], index, t.part[1]);
+  static constexpr std::size_t kLookupVectors = 1;
+  /// Where words < 64 point to in such tables.
+  INTAGLIO_OP I places64(const I (&words)[1]) noexcept { return words[0]; }
+  INTAGLIO_OP void lookup64(const WordTable64& t, I at, I (&words)[1]) noexcept {
+    words[0] = _mm512_permutex2var_epi16(t.part[0], at, t.part[1]);
   }
   INTAGLIO_OP I packs_s32(I a, I b) noexcept { return _mm512_packs_epi32(a, b); }
   INTAGLIO_OP I abs16(I a) noexcept { return _mm512_abs_epi16(a); }

@@ -40,7 +40,20 @@ template <class V>
   return {first, V::add32(shift, V::load_u8(exponents + c + V::kLanes, left - V::kLanes))};
 }
 
-/// GELU in 32-bit lanes. Codes come as dwords of any size and are saturated to s16 first.
+/// Sums of a pair of vectors become halves.
+template <class V>
+[[gnu::always_inline]] inline void shift_pair(typename V::I (&pair)[2],
+                                              const PairShifts<V>& by) noexcept {
+  pair[0] = V::srav32(pair[0], by.first);
+  pair[1] = V::srav32(pair[1], by.second);
+}
+
+/// How many pairs of vectors GELU takes at a time: as many as make the vectors of words that the
+/// level looks up at once. Codes come as dwords of any size; GELU saturates them to s16 itself.
+template <class V>
+inline constexpr std::size_t kGeluPairs = V::kLookupVectors;
+
+/// GELU in 32-bit lanes.
 template <class V>
 struct GeluDwords {
   using I = typename V::I;
@@ -59,10 +72,12 @@ struct GeluDwords {
         segment_bits(V::count(p.segment_bits)),
         exponents(p.exponents) {}
 
-  /// Two vectors of h become halves.
-  [[gnu::always_inline]] void halves(I (&pair)[2], const PairShifts<V>& by) const noexcept {
-    pair[0] = V::srav32(sum(pair[0]), by.first);
-    pair[1] = V::srav32(sum(pair[1]), by.second);
+  /// Codes become sums, without the zero point.
+  [[gnu::always_inline]] void sums(I (&pairs)[kGeluPairs<V>][2]) const noexcept {
+    unroll<kGeluPairs<V>>([&](auto i) INTAGLIO_INLINE {
+      pairs[i][0] = sum(pairs[i][0]);
+      pairs[i][1] = sum(pairs[i][1]);
+    });
   }
 
  private:
@@ -118,34 +133,37 @@ struct GeluWords {
     falling = V::make_word_table64(fall);
   }
 
-  [[gnu::always_inline]] void halves(I (&pair)[2], const PairShifts<V>& by) const noexcept {
-    const I h = V::packs_s32(pair[0], pair[1]);
-    const I a = V::min_u16(V::abs16(h), last);
-    const I segment = V::srl16(a, segment_bits);
-    const I positive = V::max16(h, V::zero());
-    const I fall = V::lookup64(falling, segment);
-    const I low = V::lookup64(addend_low, segment);
-    const I high = V::lookup64(addend_high, segment);
-    // Packing took turns within 128 bits, unpacking undoes it.
-    pair[0] = V::srav32(V::dot_s16(V::unpack_low16(low, high), V::unpack_low16(positive, a),
-                                   V::unpack_low16(multiplier, fall)),
-                        by.first);
-    pair[1] = V::srav32(V::dot_s16(V::unpack_high16(low, high), V::unpack_high16(positive, a),
-                                   V::unpack_high16(multiplier, fall)),
-                        by.second);
+  [[gnu::always_inline]] void sums(I (&pairs)[kGeluPairs<V>][2]) const noexcept {
+    I h[kGeluPairs<V>], a[kGeluPairs<V>], segment[kGeluPairs<V>];
+    unroll<kGeluPairs<V>>([&](auto i) INTAGLIO_INLINE {
+      h[i] = V::packs_s32(pairs[i][0], pairs[i][1]);
+      a[i] = V::min_u16(V::abs16(h[i]), last);
+      segment[i] = V::srl16(a[i], segment_bits);
+    });
+    const auto places = V::places64(segment);
+    I fall[kGeluPairs<V>], low[kGeluPairs<V>], high[kGeluPairs<V>];
+    V::lookup64(falling, places, fall);
+    V::lookup64(addend_low, places, low);
+    V::lookup64(addend_high, places, high);
+    unroll<kGeluPairs<V>>([&](auto i) INTAGLIO_INLINE {
+      const I positive = V::max16(h[i], V::zero());
+      // Packing took turns within 128 bits, unpacking undoes it.
+      pairs[i][0] = V::dot_s16(V::unpack_low16(low[i], high[i]), V::unpack_low16(positive, a[i]),
+                               V::unpack_low16(multiplier, fall[i]));
+      pairs[i][1] = V::dot_s16(V::unpack_high16(low[i], high[i]), V::unpack_high16(positive, a[i]),
+                               V::unpack_high16(multiplier, fall[i]));
+    });
   }
 };
 
-/// Calls f with the form of GELU that the level and the parameters allow.
+/// Calls f with the form of GELU that the parameters allow.
 template <class V, class F>
 [[gnu::always_inline]] inline void with_gelu(const GeluParams& params, F&& f) noexcept {
-  if constexpr (V::kWordTables) {
-    if (GeluWords<V>::fits(params)) {
-      f(GeluWords<V>(params));
-      return;
-    }
+  if (GeluWords<V>::fits(params)) {
+    f(GeluWords<V>(params));
+  } else {
+    f(GeluDwords<V>(params));
   }
-  f(GeluDwords<V>(params));
 }
 
 template <class V>
@@ -156,14 +174,23 @@ void gelu_table(const GeluParams& params, const std::int16_t* src, std::size_t r
   const std::size_t dim = params.exponents == nullptr ? rows * params.dim : params.dim;
   with_gelu<V>(params, [&](const auto& gelu) INTAGLIO_INLINE {
     for (std::size_t begin = 0; begin < rows * params.dim; begin += dim) {
-      for (std::size_t c = 0; c < dim; c += 2 * V::kLanes) {
-        const std::size_t left = dim - c;
-        const std::int16_t* h = src + begin + c;
-        typename V::I pair[2] = {
-            V::load_s16(h, left),
-            left > V::kLanes ? V::load_s16(h + V::kLanes, left - V::kLanes) : V::zero()};
-        gelu.halves(pair, pair_shifts<V>(gelu.shift, gelu.exponents, c, left));
-        V::pack_halves_u8(dst + begin + c, pair, addend, left);
+      constexpr std::size_t kPair = 2 * V::kLanes;
+      for (std::size_t first = 0; first < dim; first += kGeluPairs<V> * kPair) {
+        typename V::I pairs[kGeluPairs<V>][2];
+        unroll<kGeluPairs<V>>([&](auto i) INTAGLIO_INLINE {
+          const std::size_t c = first + i * kPair;
+          const std::int16_t* h = src + begin + c;
+          pairs[i][0] = c < dim ? V::load_s16(h, dim - c) : V::zero();
+          const std::size_t next = c + V::kLanes;
+          pairs[i][1] = next < dim ? V::load_s16(h + V::kLanes, dim - next) : V::zero();
+        });
+        gelu.sums(pairs);
+        unroll<kGeluPairs<V>>([&](auto i) INTAGLIO_INLINE {
+          const std::size_t c = first + i * kPair;
+          if (c >= dim) return;
+          shift_pair<V>(pairs[i], pair_shifts<V>(gelu.shift, gelu.exponents, c, dim - c));
+          V::pack_halves_u8(dst + begin + c, pairs[i], addend, dim - c);
+        });
       }
     }
   });

@@ -210,12 +210,10 @@ template <class V>
 void gemm_u8s8(const GemmParams& params, ColumnRange columns, const std::uint8_t* src,
                std::size_t src_stride, std::size_t m, const void* residual, void* dst,
                std::size_t dst_stride) noexcept {
-  if constexpr (V::kWordTables) {
-    if (params.epilogue == GemmEpilogue::kGelu && GeluWords<V>::fits(*params.gelu)) {
-      const GeluWords<V> gelu(*params.gelu);
-      multiply_columns<V>(params, &gelu, columns, src, src_stride, m, residual, dst, dst_stride);
-      return;
-    }
+  if (params.epilogue == GemmEpilogue::kGelu && GeluWords<V>::fits(*params.gelu)) {
+    const GeluWords<V> gelu(*params.gelu);
+    multiply_columns<V>(params, &gelu, columns, src, src_stride, m, residual, dst, dst_stride);
+    return;
   }
   multiply_columns<V>(params, nullptr, columns, src, src_stride, m, residual, dst, dst_stride);
 }

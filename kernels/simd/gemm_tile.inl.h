@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/kernels.h"
 #include "kernels/simd/elementwise.inl.h"
@@ -119,10 +120,11 @@ template <class V>
   }
 }
 
-/// u8 codes of all rows, two vectors of columns at a time: what belongs to the columns is loaded
-/// once for all rows. `per_columns(c)` gives a function of (row, pair[2]) for the columns from c
-/// on, which makes halves (elementwise.inl.h); of columns that do not exist it may make anything.
-template <class V, class PerColumns>
+/// u8 codes of all rows, kRows of them and two vectors of columns at a time: what belongs to the
+/// columns is loaded once for all rows. `per_columns(c)` gives a function of (first row,
+/// pairs[kRows][2]) for the columns from c on, which makes halves (elementwise.inl.h); of rows and
+/// columns that do not exist it may make anything.
+template <std::size_t kRows, class V, class PerColumns>
 [[gnu::always_inline]] inline void store_u8_pairs(const Tile<V>& t, std::size_t rows,
                                                   std::int32_t zero_point,
                                                   PerColumns&& per_columns) noexcept {
@@ -132,10 +134,13 @@ template <class V, class PerColumns>
   const std::size_t columns = t.columns;
   for (std::size_t c = 0; c < columns; c += 2 * V::kLanes) {
     const auto make = per_columns(c);
-    for (std::size_t r = 0; r < rows; ++r) {
-      typename V::I pair[2];
-      make(r, pair);
-      V::pack_halves_u8(dst + r * stride + c, pair, addend, columns - c);
+    for (std::size_t r = 0; r < rows; r += kRows) {
+      typename V::I pairs[kRows][2];
+      make(r, pairs);
+      unroll<kRows>([&](auto i) INTAGLIO_INLINE {
+        if (r + i >= rows) return;
+        V::pack_halves_u8(dst + (r + i) * stride + c, pairs[i], addend, columns - c);
+      });
     }
   }
 }
@@ -147,16 +152,22 @@ template <class V, class Gelu>
   const bool direct = t.rescale->direct;
   const std::size_t column = t.column;
   const std::size_t columns = t.columns;
-  store_u8_pairs(t, rows, t.params->gelu->zero_point, [&](std::size_t c) INTAGLIO_INLINE {
-    const auto by = pair_shifts<V>(gelu.shift, gelu.exponents, column + c, columns - c);
-    return [&, c, by, f0 = sums.factors(c), f1 = sums.factors(c + V::kLanes)](
-               std::size_t r, typename V::I(&pair)[2]) INTAGLIO_INLINE {
-      // GELU saturates to s16 itself, as the direct form leaves it to do.
-      pair[0] = direct ? sums.high(r, c, f0) : sums.exact(r, c, f0);
-      pair[1] = direct ? sums.high(r, c + V::kLanes, f1) : sums.exact(r, c + V::kLanes, f1);
-      gelu.halves(pair, by);
-    };
-  });
+  store_u8_pairs<kGeluPairs<V>>(
+      t, rows, t.params->gelu->zero_point, [&](std::size_t c) INTAGLIO_INLINE {
+        const auto by = pair_shifts<V>(gelu.shift, gelu.exponents, column + c, columns - c);
+        return [&, c, by, f0 = sums.factors(c), f1 = sums.factors(c + V::kLanes)](
+                   std::size_t first, typename V::I(&pairs)[kGeluPairs<V>][2]) INTAGLIO_INLINE {
+          unroll<kGeluPairs<V>>([&](auto i) INTAGLIO_INLINE {
+            const std::size_t r = first + i < rows ? first + i : first;
+            // GELU saturates to s16 itself, as the direct form leaves it to do.
+            pairs[i][0] = direct ? sums.high(r, c, f0) : sums.exact(r, c, f0);
+            pairs[i][1] =
+                direct ? sums.high(r, c + V::kLanes, f1) : sums.exact(r, c + V::kLanes, f1);
+          });
+          gelu.sums(pairs);
+          unroll<kGeluPairs<V>>([&](auto i) INTAGLIO_INLINE { shift_pair<V>(pairs[i], by); });
+        };
+      });
 }
 
 template <class V>
@@ -166,7 +177,9 @@ template <class V>
 
 template <class V>
 [[gnu::noinline]] void finish_gelu_words(const Tile<V>& t, std::size_t rows) noexcept {
-  const GeluWords<V> gelu = *t.gelu_words;
+  // Where the tables are registers, a copy: stores of codes could alias what the tile points to.
+  std::conditional_t<V::kWordTablesAreRegisters, const GeluWords<V>, const GeluWords<V>&> gelu =
+      *t.gelu_words;
   finish_gelu_as(t, rows, gelu);
 }
 
@@ -178,16 +191,16 @@ template <class V>
   const std::size_t column = t.column;
   const std::size_t stride = t.residual_stride;
   const auto* residual = reinterpret_cast<const std::uint8_t*>(t.residual);
-  store_u8_pairs(t, rows, t.params->add->zero_point, [&](std::size_t c) INTAGLIO_INLINE {
+  store_u8_pairs<1>(t, rows, t.params->add->zero_point, [&](std::size_t c) INTAGLIO_INLINE {
     const std::size_t next = c + V::kLanes;
     const bool both = next < columns;
     const auto e0 = add.exponents(column + c, columns - c);
     const auto e1 = both ? add.exponents(column + next, columns - next) : e0;
     return [&, c, next, both, e0, e1, f0 = sums.factors(c), f1 = sums.factors(next)](
-               std::size_t r, typename V::I(&pair)[2]) INTAGLIO_INLINE {
+               std::size_t r, typename V::I(&pairs)[1][2]) INTAGLIO_INLINE {
       const std::uint8_t* b = residual + r * stride;
-      pair[0] = add.halves(sums.clamped(r, c, f0), V::load_u8(b + c, columns - c), e0);
-      pair[1] =
+      pairs[0][0] = add.halves(sums.clamped(r, c, f0), V::load_u8(b + c, columns - c), e0);
+      pairs[0][1] =
           both ? add.halves(sums.clamped(r, next, f1), V::load_u8(b + next, columns - next), e1)
                : V::zero();
     };
@@ -296,13 +309,11 @@ template <class V>
 [[gnu::noinline]] void finish_carried(const Tile<V>& t, std::size_t rows) noexcept {
   switch (t.params->epilogue) {
     case GemmEpilogue::kGelu:
-      if constexpr (V::kWordTables) {
-        if (t.gelu_words != nullptr) {
-          finish_gelu_words<V>(t, rows);
-          break;
-        }
+      if (t.gelu_words != nullptr) {
+        finish_gelu_words<V>(t, rows);
+      } else {
+        finish_gelu<V>(t, rows);
       }
-      finish_gelu<V>(t, rows);
       break;
     case GemmEpilogue::kAddCodes:
       finish_add<V>(t, rows);
