@@ -17,6 +17,7 @@ struct Arguments {
   std::vector<std::filesystem::path> models;
   std::vector<std::string> architectures;
   std::size_t image_size = 0;
+  std::vector<std::string> methods{"default"};
   std::vector<std::string> isas{"best"};
   std::vector<std::size_t> threads{1}, batches{1};
   double seconds = 2;
@@ -54,10 +55,15 @@ std::vector<Configuration> list_rows(const Arguments& arguments, std::vector<Mem
   }
   for (const std::string& name : arguments.architectures) {
     const Architecture& architecture = find_architecture(name);
-    memory.emplace_back(serialize_model(synthetic_model(architecture, arguments.image_size)));
-    const std::string size =
-        arguments.image_size == 0 ? "" : fmt::format("@{}", arguments.image_size);
-    models.push_back({name + size, memory.back().path()});
+    for (const std::string& method : arguments.methods) {
+      const bool paper = method == "fqvit";
+      memory.emplace_back(serialize_model(
+          synthetic_model(architecture, arguments.image_size,
+                          paper ? SyntheticMethod::kFqvit : SyntheticMethod::kDefault)));
+      std::string row = name + (paper ? ":fqvit" : "");
+      if (arguments.image_size != 0) row += fmt::format("@{}", arguments.image_size);
+      models.push_back({row, memory.back().path()});
+    }
   }
   std::vector<Configuration> rows;
   for (Configuration row : models) {
@@ -86,6 +92,12 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "Models with pseudo-random parameters, no file needed: " + architecture_names())
       ->delimiter(',')
       ->allow_extra_args(false);
+  app.add_option("--method", arguments.methods,
+                 "Form of --arch's models, as quantize --method makes it")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember({"default", "fqvit"}))
+      ->capture_default_str();
   app.add_option("--img-size", arguments.image_size, "Pixels of a side, for --arch")
       ->check(CLI::Range(std::size_t{1}, std::size_t{4096}));
   app.add_option("--isa", arguments.isas, "Instruction sets of the kernels")

@@ -11,6 +11,7 @@
 #include "converters/swin.h"
 #include "converters/vit.h"
 #include "graph/error.h"
+#include "tests/support/own_form.h"
 
 namespace intaglio {
 namespace {
@@ -181,7 +182,8 @@ const Architecture& find_architecture(const std::string& name) {
               "unknown architecture '" + name + "'; known are " + known);
 }
 
-Graph synthetic_model(const Architecture& architecture, std::size_t image_size) {
+Graph synthetic_model(const Architecture& architecture, std::size_t image_size,
+                      SyntheticMethod method) {
   if (image_size == 0) image_size = architecture.image_size;
   const bool swin = architecture.window != 0;
   if (!swin && image_size % architecture.patch != 0) {
@@ -190,8 +192,9 @@ Graph synthetic_model(const Architecture& architecture, std::size_t image_size) 
         std::string(architecture.name) + ": the image size must be a multiple of the patch, " +
             std::to_string(architecture.patch) + " pixels, not " + std::to_string(image_size));
   }
-  const CalibratedNetwork made =
+  CalibratedNetwork made =
       swin ? synthetic_swin(architecture, image_size) : synthetic_vit(architecture, image_size);
+  if (method == SyntheticMethod::kDefault) made = test::own_form(std::move(made));
   return lower(made.network, made.calibration, {});
 }
 

@@ -25,8 +25,12 @@ std::span<const Architecture> architectures();
 /// Throws Error(kInvalidArgument) that lists the known names.
 const Architecture& find_architecture(const std::string& name);
 
-/// The same architecture and size give the same model. image_size 0: the architecture's own.
-/// Throws Error(kInvalidArgument) unless a ViT's is a multiple of the patch.
-Graph synthetic_model(const Architecture& architecture, std::size_t image_size = 0);
+/// What `intaglio-convert quantize --method` makes: our own form, or the paper's.
+enum class SyntheticMethod : std::uint8_t { kDefault, kFqvit };
+
+/// The same arguments give the same model. image_size 0: the architecture's own. Throws
+/// Error(kInvalidArgument) unless a ViT's is a multiple of the patch.
+Graph synthetic_model(const Architecture& architecture, std::size_t image_size = 0,
+                      SyntheticMethod method = SyntheticMethod::kDefault);
 
 }  // namespace intaglio

@@ -14,6 +14,7 @@ CalibratedNetwork own_form(CalibratedNetwork model) {
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
     const Layer& layer = network.layers[i];
     if (std::holds_alternative<AttentionLayer>(layer.op)) {
+      if (softmax_grid_of(layer) == score_grid_of(layer)) continue;
       calibration.grids.erase(score_grid_of(layer));
       calibration.grids.erase(bias_grid_of(layer));
     } else if (network.is_stream(i) && calibration.grids.contains(layer.result)) {
@@ -24,8 +25,14 @@ CalibratedNetwork own_form(CalibratedNetwork model) {
       }
       calibration.grids.at(layer.result) = {top / 32767, 0, {}};
     } else if (std::holds_alternative<LinearLayer>(layer.op) && i + 1 < network.layers.size() &&
-               std::holds_alternative<AddLayer>(network.layers[i + 1].op)) {
+               (std::holds_alternative<AddLayer>(network.layers[i + 1].op) ||
+                std::holds_alternative<EmbedLayer>(network.layers[i + 1].op))) {
       calibration.grids.erase(layer.result);
+    } else if (std::holds_alternative<GeluLayer>(layer.op)) {
+      std::vector<std::uint8_t>& exponents = calibration.grids.at(layer.result).exponents;
+      exponents.assign(layer.channels, 0);
+      for (std::size_t c = 0; c < layer.channels; c += 100)
+        exponents[c] = 1;  // as few as are usual
     }
   }
   return model;

@@ -1,4 +1,4 @@
-// A model as our own quantizer makes it, of one that the authors' code has calibrated.
+// A model in the form that our own quantizer makes, of one in the paper's.
 #pragma once
 
 #include "converters/fqvit_import.h"
@@ -6,7 +6,7 @@
 namespace intaglio::test {
 
 /// Streams are s16 with a scale for each of them, products are added to them directly, a bias to
-/// sums, and codes of attention are relative to the row's maximum.
+/// sums, codes of attention are relative to the row's maximum, and GELU's have powers of two.
 CalibratedNetwork own_form(CalibratedNetwork model);
 
 }  // namespace intaglio::test
