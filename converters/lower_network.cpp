@@ -278,8 +278,12 @@ class Lowering {
       return;
     }
     const Layer& products = network_.layers[layer.src];
-    LinearOp op = lower_sum_of_products(std::get<LinearLayer>(products.op), weights(products),
-                                        made_[products.src].input, grid_of(stream), dst);
+    const auto& linear = std::get<LinearLayer>(products.op);
+    const auto& input = made_[products.src].input;
+    const bool one_scale = calibration_.stream == DType::kS16 && grid_of(stream).scale == dst.scale;
+    LinearOp op =
+        one_scale ? lower_linear(linear, weights(products), input, dst)
+                  : lower_sum_of_products(linear, weights(products), input, grid_of(stream), dst);
     op.src = made_[products.src].value;
     op.residual = stream;
     made_[id].input = {dst.scale, double(dst.zero_point), dst.exponents};

@@ -79,7 +79,8 @@ class LinearStep : public Step {
 
   void add_sums(const Graph& graph, const LinearOp& op) {
     const Value& residual = graph.values[*op.residual];
-    params_.epilogue = kernels::GemmEpilogue::kAddSums;
+    const bool words = op.residual_multiplier.size() == 0;
+    params_.epilogue = words ? kernels::GemmEpilogue::kAddWords : kernels::GemmEpilogue::kAddSums;
     params_.residual_multiplier = op.residual_multiplier.data();
     params_.residual_type = code_type(residual.dtype);
     params_.residual_zero = residual.grid.zero_point;

@@ -260,7 +260,13 @@ class Checker : public CheckContext {
       any_stream(*residual);
       any_stream(dst);
       require_same_shape(*residual, dst);
-      require_shape("residual_multiplier", op.residual_multiplier, {n});
+      if (op.residual_multiplier.size() == 0) {
+        require(residual->dtype == DType::kS16 && dst.dtype == DType::kS16 &&
+                    residual->grid.scale == dst.grid.scale,
+                "without residual_multiplier, both streams must be s16 with one scale");
+      } else {
+        require_shape("residual_multiplier", op.residual_multiplier, {n});
+      }
     } else {
       require(dst.dtype == DType::kU8 || dst.grid.exponents.empty(),
               "only u8 codes have exponents");
@@ -273,8 +279,9 @@ class Checker : public CheckContext {
     const std::int64_t bound = 255 * 128 * std::int64_t(k);
     static_assert(255 * 128 * std::int64_t{kMaxGemmDepth} <= INT32_MAX);  // accumulators fit
     for (std::size_t j = 0; j < n; ++j) {
-      const Wide added =
-          residual == nullptr ? 0 : Wide{reach} * std::abs(std::int64_t{op.residual_multiplier[j]});
+      const Wide added = op.residual_multiplier.size() == 0
+                             ? 0
+                             : Wide{reach} * std::abs(std::int64_t{op.residual_multiplier[j]});
       // Real layers are far from the limit; then their weights, most of the file, are not read.
       if (product_fits(bound, op.multiplier[j], op.bias[j], added)) continue;
       const std::int64_t largest = largest_accumulator(op.weight.view().subspan(j * k, k));

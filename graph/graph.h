@@ -123,7 +123,8 @@ struct LayerNormOp {
 /// A linear layer: u8 [m, k] -> u8, s16 or s32 [m, n]. The weights are those of codes: where src
 /// has a PTF grid, its powers of two are in them. With `residual`, the accumulators are added to
 /// that stream without a grid of their own, and dst is the new stream; multiplier, bias and
-/// residual_multiplier then carry the exponents of the new stream's channels.
+/// residual_multiplier then carry the exponents of the new stream's channels. Between s16 streams
+/// of one scale there is no residual_multiplier: s16 codes are added to the stream, saturating.
 struct LinearOp {
   ValueId src = 0, dst = 0;
   Constant<std::int8_t> weight;       ///< [n, k]
@@ -131,7 +132,7 @@ struct LinearOp {
   Constant<std::int64_t> bias;        ///< [n]
   std::int32_t shift = 0;
   std::optional<ValueId> residual;
-  Constant<std::int32_t> residual_multiplier;  ///< [n], at the same shift; empty without
+  Constant<std::int32_t> residual_multiplier;  ///< [n], at the same shift; or empty
 };
 
 /// Multi-head attention: u8 [tokens, 3 * dim] (q, k, v side by side) -> u8 [tokens, dim]. With

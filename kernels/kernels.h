@@ -29,6 +29,7 @@ enum class GemmEpilogue : std::uint8_t {
   kNone,
   kGelu,      ///< s16 codes through GeluParams; stored as u8
   kAddCodes,  ///< u8 codes are `a` of ResidualParams, the residual stream is b; stored as u8
+  kAddWords,  ///< s16 codes are added to those of a s16 residual stream, saturating
   kAddSums,   ///< the residual stream is added to the accumulators, before the one rounding
 };
 
@@ -49,7 +50,7 @@ struct GemmParams {
   const GeluParams* gelu = nullptr;     ///< kGelu; output is kS16
   const ResidualParams* add = nullptr;  ///< kAddCodes; output is kU8, zero_a is zero_point
   const std::int32_t* residual_multiplier = nullptr;  ///< kAddSums, [n]
-  CodeType residual_type = CodeType::kU8;             ///< kAddSums; u8 or s16
+  CodeType residual_type = CodeType::kU8;             ///< kAddSums; u8 or s16. Else the output's
   std::int32_t residual_zero = 0;                     ///< kAddSums; 0 for s16
 };
 

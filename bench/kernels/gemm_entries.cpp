@@ -210,6 +210,7 @@ std::vector<Work> fused_gemm_works() {
       add("gemm_add_codes", GemmEpilogue::kAddCodes, shape);
       add("gemm_add_sums_u8", GemmEpilogue::kAddSums, shape);
       shape.output = CodeType::kS16;
+      add("gemm_add_words", GemmEpilogue::kAddWords, shape);
       add("gemm_add_sums_s16", GemmEpilogue::kAddSums, shape);
     }
   };

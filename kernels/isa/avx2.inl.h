@@ -247,6 +247,10 @@ struct Avx2 {
     return _mm256_or_si256(_mm256_or_si256(a, b), _mm256_or_si256(c, d));
   }
   INTAGLIO_OP I packs_s32(I a, I b) noexcept { return _mm256_packs_epi32(a, b); }
+  /// The same with the lanes in order.
+  INTAGLIO_OP I join_words(I a, I b) noexcept {
+    return _mm256_permute4x64_epi64(packs_s32(a, b), 0xd8);
+  }
   INTAGLIO_OP I abs16(I a) noexcept { return _mm256_abs_epi16(a); }
   INTAGLIO_OP I min_u16(I a, I b) noexcept { return _mm256_min_epu16(a, b); }
   INTAGLIO_OP I max16(I a, I b) noexcept { return _mm256_max_epi16(a, b); }

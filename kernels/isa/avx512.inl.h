@@ -202,6 +202,10 @@ struct Avx512 {
     words[0] = _mm512_permutex2var_epi16(t.part[0], at, t.part[1]);
   }
   INTAGLIO_OP I packs_s32(I a, I b) noexcept { return _mm512_packs_epi32(a, b); }
+  /// The same with the lanes in order.
+  INTAGLIO_OP I join_words(I a, I b) noexcept {
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), packs_s32(a, b));
+  }
   INTAGLIO_OP I abs16(I a) noexcept { return _mm512_abs_epi16(a); }
   INTAGLIO_OP I min_u16(I a, I b) noexcept { return _mm512_min_epu16(a, b); }
   INTAGLIO_OP I max16(I a, I b) noexcept { return _mm512_max_epi16(a, b); }

@@ -88,6 +88,8 @@ void gemm_u8s8(const GemmParams& params, ColumnRange columns, const std::uint8_t
       } else if (params.epilogue == GemmEpilogue::kAddCodes) {
         code = residual_code(*params.add, j, static_cast<std::int32_t>(code),
                              static_cast<const std::uint8_t*>(residual)[at]);
+      } else if (params.epilogue == GemmEpilogue::kAddWords) {
+        code = clamp_code(CodeType::kS16, code + static_cast<const std::int16_t*>(residual)[at]);
       }
       store(stored_bytes(params), dst, at, code);
     }

@@ -49,7 +49,8 @@ struct Tile {
 /// Bytes of an element of the residual stream.
 inline std::size_t residual_bytes(const GemmParams& params) noexcept {
   const bool words =
-      params.epilogue == GemmEpilogue::kAddSums && params.residual_type == CodeType::kS16;
+      params.epilogue == GemmEpilogue::kAddWords ||
+      (params.epilogue == GemmEpilogue::kAddSums && params.residual_type == CodeType::kS16);
   return words ? 2 : 1;
 }
 
@@ -231,6 +232,21 @@ template <class V>
   }
 }
 
+/// Codes and a residual stream, both s16; any shift.
+template <class V>
+[[gnu::noinline]] void finish_words(const Tile<V>& t, std::size_t rows) noexcept {
+  const CarriedSums<V> sums(t);
+  const auto* residual = reinterpret_cast<const std::int16_t*>(t.residual);
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t c = 0; c < t.columns; c += V::kLanes) {
+      const std::size_t left = t.columns - c;
+      const auto stream = V::load_s16(residual + r * (t.residual_stride / 2) + c, left);
+      const auto codes = V::add32(sums.exact(r, c, sums.factors(c)), stream);
+      V::store_s16(reinterpret_cast<std::int16_t*>(t.dst + place_of(t, r, c)), codes, left);
+    }
+  }
+}
+
 /// Stores rows that end within a vector; the scaled sums are in t.carry. V::store_s16 saturates,
 /// and a s32 is in the range of s32: no clamp is left to do.
 template <class V>
@@ -278,6 +294,28 @@ template <class V, std::size_t kRows, std::size_t kVectors>
   });
 }
 
+/// Stores s16 codes, saturating, or their sums with a residual stream.
+template <class V, std::size_t kRows, std::size_t kVectors>
+[[gnu::always_inline]] inline void store_words(const Tile<V>& t,
+                                               typename V::I (&acc)[kRows][kVectors]) noexcept {
+  const bool add = t.params->epilogue == GemmEpilogue::kAddWords;
+  unroll<kRows>([&](auto r) INTAGLIO_INLINE {
+    unroll<(kVectors + 1) / 2>([&](auto i) INTAGLIO_INLINE {
+      constexpr std::size_t kFirst = 2 * i.kNumber;
+      constexpr std::size_t kSecond = kFirst + 1 < kVectors ? kFirst + 1 : kFirst;
+      const std::size_t left = 2 * (t.columns - kFirst * V::kLanes);
+      auto words = V::join_words(acc[r][kFirst], acc[r][kSecond]);
+      if (add) {
+        const std::byte* residual = t.residual + r * t.residual_stride + kFirst * V::kLanes * 2;
+        words =
+            V::adds16(words, V::load_bytes(reinterpret_cast<const std::uint8_t*>(residual), left));
+      }
+      std::byte* dst = t.dst + r * t.dst_stride + kFirst * V::kLanes * 2;
+      V::store_bytes(reinterpret_cast<std::uint8_t*>(dst), words, left);
+    });
+  });
+}
+
 /// Rescales in registers and stores: the direct form.
 template <class V, std::size_t kRows, std::size_t kVectors>
 [[gnu::always_inline]] inline void finish_direct(const Tile<V>& t,
@@ -301,6 +339,10 @@ template <class V, std::size_t kRows, std::size_t kVectors>
     });
     return;
   }
+  if (t.rescale->output == CodeType::kS16) {
+    store_words<V>(t, acc);
+    return;
+  }
   suspend<V>(t, acc);
   store_partial<V>(t, kRows);
 }
@@ -317,6 +359,9 @@ template <class V>
       break;
     case GemmEpilogue::kAddCodes:
       finish_add<V>(t, rows);
+      break;
+    case GemmEpilogue::kAddWords:
+      finish_words<V>(t, rows);
       break;
     case GemmEpilogue::kAddSums:
       finish_sum<V>(t, rows);
@@ -337,7 +382,9 @@ template <class V, class Dot, std::size_t kRows, std::size_t kVectors>
       unroll<kVectors>([&](auto v) INTAGLIO_INLINE { acc[r][v] = V::sll32(acc[r][v], lift); });
     });
   }
-  if (!t.suspend && t.rescale->direct && t.params->epilogue == GemmEpilogue::kNone) {
+  const bool from_registers =
+      t.params->epilogue == GemmEpilogue::kNone || t.params->epilogue == GemmEpilogue::kAddWords;
+  if (!t.suspend && t.rescale->direct && from_registers) {
     finish_direct<V>(t, acc);
     return;
   }

@@ -226,6 +226,7 @@ std::vector<KernelCase> fused_gemm_cases(std::uint64_t seed) {
   };
   constexpr Kind kKinds[] = {{GemmEpilogue::kGelu, CodeType::kS16, CodeType::kU8},
                              {GemmEpilogue::kAddCodes, CodeType::kU8, CodeType::kU8},
+                             {GemmEpilogue::kAddWords, CodeType::kS16, CodeType::kS16},
                              {GemmEpilogue::kAddSums, CodeType::kU8, CodeType::kU8},
                              {GemmEpilogue::kAddSums, CodeType::kS16, CodeType::kU8},
                              {GemmEpilogue::kAddSums, CodeType::kS16, CodeType::kS16},

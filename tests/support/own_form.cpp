@@ -1,6 +1,7 @@
 #include "tests/support/own_form.h"
 
 #include <algorithm>
+#include <map>
 
 #include "converters/lower.h"
 
@@ -11,6 +12,16 @@ CalibratedNetwork own_form(CalibratedNetwork model) {
   Calibration& calibration = model.calibration;
   calibration.softmax = SoftmaxForm::kRowRelative;
   calibration.stream = DType::kS16;
+  std::map<std::size_t, double> tops;  // of the streams of so many channels: those of a stage
+  for (std::size_t i = 0; i < network.layers.size(); ++i) {
+    const Layer& layer = network.layers[i];
+    if (!network.is_stream(i) || !calibration.grids.contains(layer.result)) continue;
+    const Grid& codes = calibration.grids.at(layer.result);
+    for (std::size_t c = 0; c < layer.channels; ++c) {
+      double& top = tops[layer.channels];
+      top = std::max(top, 255 * channel_scale(codes, c));
+    }
+  }
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
     const Layer& layer = network.layers[i];
     if (std::holds_alternative<AttentionLayer>(layer.op)) {
@@ -18,12 +29,7 @@ CalibratedNetwork own_form(CalibratedNetwork model) {
       calibration.grids.erase(score_grid_of(layer));
       calibration.grids.erase(bias_grid_of(layer));
     } else if (network.is_stream(i) && calibration.grids.contains(layer.result)) {
-      const Grid& codes = calibration.grids.at(layer.result);
-      double top = 0;
-      for (std::size_t c = 0; c < layer.channels; ++c) {
-        top = std::max(top, 255 * channel_scale(codes, c));
-      }
-      calibration.grids.at(layer.result) = {top / 32767, 0, {}};
+      calibration.grids.at(layer.result) = {tops[layer.channels] / 32767, 0, {}};
     } else if (std::holds_alternative<LinearLayer>(layer.op) && i + 1 < network.layers.size() &&
                (std::holds_alternative<AddLayer>(network.layers[i + 1].op) ||
                 std::holds_alternative<EmbedLayer>(network.layers[i + 1].op))) {

@@ -5,7 +5,7 @@
 
 namespace intaglio::test {
 
-/// Streams are s16 with a scale for each of them, products are added to them directly, a bias to
+/// Streams are s16 with a scale for each stage, products are added to them directly, a bias to
 /// sums, codes of attention are relative to the row's maximum, and GELU's have powers of two.
 CalibratedNetwork own_form(CalibratedNetwork model);
 
