@@ -10,6 +10,7 @@
 #include "converters/float_executor.h"
 #include "converters/grid_fit.h"
 #include "converters/integer_run.h"
+#include "converters/integer_scores.h"
 #include "converters/lower.h"
 #include "engine/thread_pool.h"
 #include "graph/error.h"
@@ -128,7 +129,10 @@ class Comparison : public TensorObserver {
       watched.meaning.zero = 255 * patches->mean[0];
     }
     if (const auto* attention = std::get_if<AttentionOp>(&op.params)) {
-      const Grid scores = {attention->score_scale, attention->score_zero_point, {}};
+      // Codes that a bias was added to have a grid of their own, which the graph does not tell.
+      const Grid scores = attention->bias_shift == 0
+                              ? Grid{attention->score_scale, attention->score_zero_point, {}}
+                              : calibration.grids.at(softmax_grid_of(layer));
       watched.score_meaning = meaning_of(scores, DType::kU8, 1);
       score_names_[softmax_grid_of(layer)] = watched_.size();
     }
@@ -145,6 +149,7 @@ class Comparison : public TensorObserver {
   void add_scores(const Watched& watched, const ScoreLayout& layout, const std::uint8_t* qkv,
                   std::span<const float> values, FitSums& sums, CodeCounts& counts) const {
     const auto& op = std::get<AttentionOp>(watched.op->params);
+    const IntegerScores scores(graph_, op);
     const kernels::SoftmaxParams softmax = {
         .form = op.form, .exponentials = op.exponentials.data(), .codes = op.codes.data()};
     for (const AttentionPiece& piece : layout.pieces) {
@@ -152,7 +157,7 @@ class Comparison : public TensorObserver {
       // Queries that the logits do not depend on are the last ones.
       const std::size_t rows = std::min(piece.queries, watched.rows);
       for (std::size_t h = 0; h < layout.heads; ++h) {
-        std::vector<std::uint8_t> map = integer_scores(op, layout, piece, qkv, h, rows);
+        std::vector<std::uint8_t> map = scores.of(piece, qkv, h, rows);
         sums.add(watched.score_meaning, values.first(map.size()),
                  reinterpret_cast<const std::byte*>(map.data()));
         values = values.subspan(piece.queries * tokens);
@@ -161,28 +166,6 @@ class Comparison : public TensorObserver {
         for (const std::uint8_t code : map) ++counts[std::min(code, kernels::kZeroCode)];
       }
     }
-  }
-
-  /// [rows, tokens] of one head of a piece.
-  std::vector<std::uint8_t> integer_scores(const AttentionOp& op, const ScoreLayout& layout,
-                                           const AttentionPiece& piece, const std::uint8_t* qkv,
-                                           std::size_t head, std::size_t rows) const {
-    const std::size_t dim = channels_of(graph_.values[op.dst]);
-    const std::size_t head_dim = dim / layout.heads;
-    const std::size_t tokens = piece.tokens.size();
-    std::vector<std::uint8_t> gathered(tokens * 2 * head_dim);  // q and k of the head
-    for (std::size_t t = 0; t < tokens; ++t) {
-      const std::uint8_t* row =
-          t < piece.queries ? qkv + layout.row_of(piece.tokens[t]) * 3 * dim : op.padding.data();
-      std::copy_n(row + head * head_dim, head_dim, &gathered[t * 2 * head_dim]);
-      std::copy_n(row + dim + head * head_dim, head_dim, &gathered[(t * 2 + 1) * head_dim]);
-    }
-    const kernels::ScoreParams params = {graph_.values[op.src].grid.zero_point, op.score_multiplier,
-                                         op.score_shift, op.score_zero_point};
-    std::vector<std::uint8_t> scores(rows * tokens);
-    kernels::scalar::attention_scores(params, gathered.data(), rows, &gathered[head_dim], tokens,
-                                      head_dim, 2 * head_dim, scores.data());
-    return scores;
   }
 
   const Graph& graph_;

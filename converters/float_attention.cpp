@@ -12,9 +12,8 @@ std::vector<float> FloatAttention::gather(const AttentionPiece& piece, const flo
                                           std::size_t first, std::size_t columns) const {
   std::vector<float> gathered(piece.tokens.size() * columns);
   for (std::size_t t = 0; t < piece.tokens.size(); ++t) {
-    const float* row = t < piece.queries
-                           ? qkv + layout_.row_of(piece.tokens[t]) * 3 * layer_.channels
-                           : op_.beyond.data();
+    const float* row =
+        t < piece.queries ? qkv + piece.tokens[t].row * 3 * layer_.channels : op_.beyond.data();
     std::copy_n(row + first, columns, &gathered[t * columns]);
   }
   return gathered;
@@ -35,15 +34,12 @@ void FloatAttention::scores(const float* qkv, float* scores) const {
 }
 
 void FloatAttention::add_bias(std::span<const float> bias, float* scores) const {
-  const std::size_t side = 2 * op_.window - 1;
+  const std::size_t size = bias.size() / op_.heads;
   for (const AttentionPiece& piece : layout_.pieces) {
     for (std::size_t h = 0; h < op_.heads; ++h) {
       for (std::size_t q = 0; q < piece.queries; ++q) {
-        const auto& query = piece.tokens[q];
         for (const auto& key : piece.tokens) {
-          const std::size_t dy = query.y + op_.window - 1 - key.y;
-          const std::size_t dx = query.x + op_.window - 1 - key.x;
-          *scores++ += bias[(h * side + dy) * side + dx];
+          *scores++ += bias[h * size + bias_index(op_.window, piece.tokens[q], key)];
         }
       }
     }
@@ -71,7 +67,7 @@ void FloatAttention::attend(const float* qkv, const float* probabilities, float*
           .run();
     }
     for (std::size_t q = 0; q < piece.queries; ++q) {
-      std::copy_n(&out[q * dim], dim, dst + layout_.row_of(piece.tokens[q]) * dim);
+      std::copy_n(&out[q * dim], dim, dst + piece.tokens[q].row * dim);
     }
   }
 }

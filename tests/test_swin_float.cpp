@@ -81,7 +81,7 @@ TEST_CASE("pieces of a map hold each token once, and those of whole windows ever
       CHECK(piece.queries != 0);
       CHECK(piece.tokens.size() <= 9);
       scores += layout.heads * piece.queries * piece.tokens.size();
-      for (std::size_t q = 0; q < piece.queries; ++q) rows.insert(layout.row_of(piece.tokens[q]));
+      for (std::size_t q = 0; q < piece.queries; ++q) rows.insert(piece.tokens[q].row);
     }
     CHECK(layout.size() == scores);
     CHECK(rows.size() == layer.rows);
