@@ -81,26 +81,6 @@ Json architecture_of(const Swin& swin) {
   return facts;
 }
 
-/// A number, or those of the stages: "2+2+6+2".
-std::string text_of(const Json& facts, const char* key, const char* between) {
-  const Json& fact = facts.at(key);
-  if (!fact.is_array()) return std::to_string(fact.get<std::size_t>());
-  std::string text;
-  for (const Json& n : fact) {
-    text += (text.empty() ? "" : between) + std::to_string(n.get<std::size_t>());
-  }
-  return text;
-}
-
-std::string text_of(const Json& architecture) {
-  const auto number = [&](const char* key) { return text_of(architecture, key, "/"); };
-  std::string text = text_of(architecture, "blocks", "+") + " blocks, " + number("dim") +
-                     " channels, " + number("heads") + " heads (" +
-                     architecture.at("heads_source").get<std::string>() + "), ";
-  if (architecture.contains("windows")) text += "windows of " + number("windows") + " tokens, ";
-  return text + "patches of " + number("patch") + " pixels, " + number("classes") + " classes";
-}
-
 /// One quantization; the facts of each stage go into `facts`, and as text to standard output
 /// unless JSON is wanted.
 class Run {
@@ -155,7 +135,7 @@ class Run {
     ImportedModel imported = import_float(checkpoint, arguments_.import);
     tell_model(checkpoint, imported);
     network_ = network_of(std::move(imported));
-    tell_preprocessing();
+    tell_network();
     const std::size_t classes = network_.layers.back().channels;
     if (!arguments_.labels.empty()) labels_ = read_labels(arguments_.labels, classes);
     if (!arguments_.eval.empty()) {
@@ -165,7 +145,6 @@ class Run {
                     arguments_.eval.string() + ": no images to evaluate on were found");
       }
     }
-    facts_["architecture"]["multiply_accumulates"] = network_.multiply_accumulates();
     tell_plan(selected.found);
   }
 
@@ -180,10 +159,15 @@ class Run {
     facts_["notes"] = imported.notes;
     tell("checkpoint:    " + arguments_.checkpoint.string() + ", " + checkpoint.container() +
          ", names of " + imported.scheme);
-    tell("model:         " + text_of(facts_["architecture"]));
   }
 
-  void tell_preprocessing() {
+  void tell_network() {
+    Json& architecture = facts_["architecture"];
+    const auto fact = [&](const char* key) { return architecture.at(key).dump(); };
+    architecture["multiply_accumulates"] = network_.multiply_accumulates();
+    tell("model:         " + sizes_text(network_) + " (" +
+         architecture.at("heads_source").get<std::string>() + "), patches of " + fact("patch") +
+         " pixels, " + fact("classes") + " classes");
     const Preprocessing& p = network_.preprocessing;
     const char* filter = p.interpolation == Interpolation::kBicubic ? "bicubic" : "bilinear";
     Json& facts = facts_["preprocessing"];
