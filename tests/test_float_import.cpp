@@ -8,6 +8,7 @@
 #include "converters/fqvit_import.h"
 #include "converters/resample_position.h"
 #include "tests/support/archives.h"
+#include "tests/support/equal_networks.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/float_checkpoints.h"
 #include "tests/support/shared_data.h"
@@ -29,18 +30,8 @@ FloatImportOptions heads(std::size_t count) {
   return options;
 }
 
-void check_equal(const FloatLinear& a, const FloatLinear& b) {
-  CHECK(a.n == b.n);
-  CHECK(a.k == b.k);
-  CHECK(a.weight == b.weight);
-  CHECK(a.bias == b.bias);
-}
-void check_equal(const FloatNorm& a, const FloatNorm& b) {
-  CHECK(a.gamma == b.gamma);
-  CHECK(a.beta == b.beta);
-}
 /// All but preprocessing, provenance and the norms' epsilon.
-void check_equal(const Vit& a, const Vit& b) {
+void check_vit(const Vit& a, const Vit& b) {
   CHECK(a.image_size == b.image_size);
   CHECK(a.patch == b.patch);
   CHECK(a.dim == b.dim);
@@ -60,26 +51,6 @@ void check_equal(const Vit& a, const Vit& b) {
   }
   check_equal(a.norm, b.norm);
   check_equal(a.head, b.head);
-}
-/// Parameters of all layers.
-void check_equal(const Network& a, const Network& b) {
-  REQUIRE(a.layers.size() == b.layers.size());
-  for (std::size_t i = 0; i < a.layers.size(); ++i) {
-    INFO(a.layers[i].name);
-    CHECK(a.layers[i].name == b.layers[i].name);
-    CHECK(a.layers[i].rows == b.layers[i].rows);
-    REQUIRE(a.layers[i].op.index() == b.layers[i].op.index());
-    if (const auto* linear = std::get_if<LinearLayer>(&a.layers[i].op)) {
-      check_equal(*linear, std::get<LinearLayer>(b.layers[i].op));
-    } else if (const auto* norm = std::get_if<NormLayer>(&a.layers[i].op)) {
-      check_equal(*norm, std::get<NormLayer>(b.layers[i].op));
-    } else if (const auto* embed = std::get_if<EmbedLayer>(&a.layers[i].op)) {
-      CHECK(embed->tokens == std::get<EmbedLayer>(b.layers[i].op).tokens);
-      CHECK(embed->position == std::get<EmbedLayer>(b.layers[i].op).position);
-    } else if (const auto* attention = std::get_if<AttentionLayer>(&a.layers[i].op)) {
-      CHECK(attention->heads == std::get<AttentionLayer>(b.layers[i].op).heads);
-    }
-  }
 }
 void check_epsilon(const Vit& vit, float epsilon) {
   for (const VitBlock& b : vit.blocks) {
@@ -168,15 +139,15 @@ TEST_CASE("all schemes of names give the same network") {
   for (const TinyShape& shape : shapes) {
     const Vit vit = tiny_vit(shape).vit;
     const ImportedModel timm = imported(export_timm(vit), heads(vit.heads));
-    check_equal(timm.vit(), vit);
+    check_vit(timm.vit(), vit);
     check_epsilon(timm.vit(), 1e-6F);
     CHECK(timm.scheme == "timm");
     const ImportedModel hugging_face = imported(export_hugging_face(vit), heads(vit.heads));
-    check_equal(hugging_face.vit(), vit);
+    check_vit(hugging_face.vit(), vit);
     check_epsilon(hugging_face.vit(), 1e-12F);
     CHECK(hugging_face.scheme == "Hugging Face ViT");
     const ImportedModel jax = imported(export_jax(vit));
-    check_equal(jax.vit(), vit);
+    check_vit(jax.vit(), vit);
     check_epsilon(jax.vit(), 1e-6F);
     CHECK(jax.scheme == "JAX");
   }
@@ -194,7 +165,7 @@ TEST_CASE("JAX's names in JAX's container") {
   const Folder folder;
   const auto path = folder.write("B_16.npz", zip_archive(entries));
   const ImportedModel found = import_float(intaglio::Checkpoint::open(path), {});
-  check_equal(found.vit(), vit);
+  check_vit(found.vit(), vit);
   CHECK(found.vit().provenance.at("source") == "'B_16.npz' (NumPy archive, names of JAX)");
   CHECK(found.vit().provenance.at("arch") == "vit");
   CHECK(found.vit().provenance.at("sizes") ==
@@ -205,20 +176,20 @@ TEST_CASE("what inference does not need is left out") {
   const Vit vit = small_vit();
   Checkpoint training = export_jax(vit, "opt/target/");
   training.tensors["opt/state/param_states/cls/momentum"] = zeros({3});
-  check_equal(imported(training).vit(), vit);
+  check_vit(imported(training).vit(), vit);
   Checkpoint pooled = export_hugging_face(vit);
   pooled.tensors["vit.pooler.dense.weight"] = zeros({10, 10});
   pooled.tensors["vit.embeddings.mask_token"] = zeros({1, 1, 10});
   pooled.tensors["vit.embeddings.position_ids"] =
       Checkpoint::Tensor::of<std::int64_t>({1, 2}, {0, 1});
-  check_equal(imported(pooled, heads(2)).vit(), vit);
+  check_vit(imported(pooled, heads(2)).vit(), vit);
 }
 
 TEST_CASE("a distilled model classifies both tokens") {
   const Vit vit = distilled(small_vit());
   REQUIRE(vit.prefix() == 2);
-  check_equal(imported(export_timm(vit), heads(2)).vit(), vit);
-  check_equal(imported(export_hugging_face(vit), heads(2)).vit(), vit);
+  check_vit(imported(export_timm(vit), heads(2)).vit(), vit);
+  check_vit(imported(export_hugging_face(vit), heads(2)).vit(), vit);
   Checkpoint two = export_timm(vit);
   two.tensors["head.bias"] = Checkpoint::Tensor::of<float>({3}, {1, 2, 3});
   two.tensors["head_dist.bias"] = Checkpoint::Tensor::of<float>({3}, {3, 0, -4});
@@ -238,7 +209,7 @@ TEST_CASE("a distillation token may have no head") {
   for (std::size_t i = 0; i < vit.head.weight.size(); ++i) {
     vit.head.weight[i] = i % 20 < 10 ? small.head.weight[i / 20 * 10 + i % 20] : 0;
   }
-  check_equal(imported(checkpoint, heads(2)).vit(), vit);
+  check_vit(imported(checkpoint, heads(2)).vit(), vit);
 }
 
 TEST_CASE("layer scale is folded") {
@@ -246,7 +217,7 @@ TEST_CASE("layer scale is folded") {
        {std::pair{"ls1.gamma", "ls2.gamma"}, std::pair{"gamma_1", "gamma_2"}}) {
     const auto [checkpoint, vit] = layer_scaled(attention, mlp);
     const ImportedModel found = imported(checkpoint, heads(2));
-    check_equal(found.vit(), vit);
+    check_vit(found.vit(), vit);
     CHECK(found.notes.back() == "layer scale was folded into the weights before it");
   }
 }
@@ -276,7 +247,7 @@ TEST_CASE("positions may be of patches alone") {
   std::fill_n(vit.position.begin(), vit.dim, 0.0F);
   checkpoint.tensors["pos_embed"] = Checkpoint::Tensor::of(
       {1, 9, 10}, std::vector<float>(vit.position.begin() + 10, vit.position.end()));
-  check_equal(imported(checkpoint, heads(2)).vit(), vit);
+  check_vit(imported(checkpoint, heads(2)).vit(), vit);
   check_cases({{"'vit.embeddings.position_embeddings': expected [1, 1 + a square number of",
                 tensor("vit.embeddings.position_embeddings", zeros({1, 9, 10})), kFormat,
                 export_hugging_face(vit)}});
@@ -285,9 +256,9 @@ TEST_CASE("positions may be of patches alone") {
 TEST_CASE("qkv may have no bias") {
   Vit vit = small_vit();
   for (VitBlock& b : vit.blocks) b.qkv.bias.clear();
-  check_equal(imported(export_timm(vit), heads(2)).vit(), vit);
-  check_equal(imported(export_hugging_face(vit), heads(2)).vit(), vit);
-  check_equal(imported(export_jax(vit)).vit(), vit);
+  check_vit(imported(export_timm(vit), heads(2)).vit(), vit);
+  check_vit(imported(export_hugging_face(vit), heads(2)).vit(), vit);
+  check_vit(imported(export_jax(vit)).vit(), vit);
 }
 
 TEST_CASE("each missing tensor of a float checkpoint is named") {
@@ -463,7 +434,7 @@ TEST_CASE("a model may take images of another size") {
     larger.image_size = 20;
     larger.position = resample_position(vit.position, vit.prefix(), 3, 5, vit.dim);
     const ImportedModel found = imported(export_timm(vit), options);
-    check_equal(found.vit(), larger);
+    check_vit(found.vit(), larger);
     CHECK(found.vit().preprocessing.height == 20);
     CHECK(found.vit().preprocessing.width == 20);
     CHECK(found.vit().preprocessing.resize == 22);
