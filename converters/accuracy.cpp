@@ -10,6 +10,7 @@
 #include "converters/float_executor.h"
 #include "converters/grid_fit.h"
 #include "converters/integer_run.h"
+#include "converters/integer_scores.h"
 #include "converters/lower.h"
 #include "engine/thread_pool.h"
 #include "graph/error.h"
@@ -84,7 +85,8 @@ class Comparison : public TensorObserver {
     for (const FitSums& of_image : sums) watched.sums.merge(of_image);
   }
 
-  bool scores(const std::string& name, std::span<float> values, std::size_t) override {
+  bool scores(const std::string& name, std::span<float> values,
+              const ScoreLayout& layout) override {
     const auto it = score_names_.find(name);
     if (it == score_names_.end()) return false;
     Watched& watched = watched_[it->second];
@@ -93,8 +95,8 @@ class Comparison : public TensorObserver {
     run_pieces(runs_.size(), threads_, [&](std::size_t image) {
       const auto& attention = std::get<AttentionOp>(watched.op->params);
       const auto qkv = runs_[image]->value(attention.src);
-      add_scores(watched, reinterpret_cast<const std::uint8_t*>(qkv.data()), part(values, image),
-                 sums[image], counts[image]);
+      add_scores(watched, layout, reinterpret_cast<const std::uint8_t*>(qkv.data()),
+                 part(values, image), sums[image], counts[image]);
     });
     for (std::size_t image = 0; image < runs_.size(); ++image) {
       watched.score_sums.merge(sums[image]);
@@ -117,7 +119,7 @@ class Comparison : public TensorObserver {
     watched.op = &op;
     watched.value = result_of(op);
     const Value& value = graph_.values[watched.value];
-    require(value.shape == std::vector{layer.rows, layer.channels},
+    require(rows_of(value) == layer.rows && channels_of(value) == layer.channels,
             "value " + printable(value.name) + " has another shape than the layer's result");
     watched.meaning = meaning_of(value.grid, value.dtype, layer.channels);
     if (const auto* patches = std::get_if<PatchesLayer>(&layer.op);
@@ -127,9 +129,12 @@ class Comparison : public TensorObserver {
       watched.meaning.zero = 255 * patches->mean[0];
     }
     if (const auto* attention = std::get_if<AttentionOp>(&op.params)) {
-      const Grid scores = {attention->score_scale, attention->score_zero_point, {}};
-      watched.score_meaning = meaning_of(scores, DType::kU8, layer.rows);
-      score_names_[score_grid_of(layer)] = watched_.size();
+      // Codes that a bias was added to have a grid of their own, which the graph does not tell.
+      const Grid scores = attention->bias_shift == 0
+                              ? Grid{attention->score_scale, attention->score_zero_point, {}}
+                              : calibration.grids.at(softmax_grid_of(layer));
+      watched.score_meaning = meaning_of(scores, DType::kU8, 1);
+      score_names_[softmax_grid_of(layer)] = watched_.size();
     }
     names_[layer.result] = watched_.size();
     watched_.push_back(std::move(watched));
@@ -140,30 +145,26 @@ class Comparison : public TensorObserver {
     return values.subspan(image * size, size);
   }
 
-  /// Scores and softmax codes of the heads of one image, as the kernel makes them. values [heads,
-  /// tokens, tokens].
-  void add_scores(const Watched& watched, const std::uint8_t* qkv, std::span<const float> values,
-                  FitSums& sums, CodeCounts& counts) const {
+  /// Scores and softmax codes of one image, as the kernel makes them; values as `layout` has them.
+  void add_scores(const Watched& watched, const ScoreLayout& layout, const std::uint8_t* qkv,
+                  std::span<const float> values, FitSums& sums, CodeCounts& counts) const {
     const auto& op = std::get<AttentionOp>(watched.op->params);
-    const auto& shape = graph_.values[op.dst].shape;
-    const std::size_t tokens = shape[0];
-    const std::size_t dim = shape[1];
-    const std::size_t head_dim = dim / static_cast<std::size_t>(op.heads);
-    const kernels::ScoreParams scores = {graph_.values[op.src].grid.zero_point, op.score_multiplier,
-                                         op.score_shift, op.score_zero_point};
+    const IntegerScores scores(graph_, op);
     const kernels::SoftmaxParams softmax = {
         .form = op.form, .exponentials = op.exponentials.data(), .codes = op.codes.data()};
-    const std::size_t rows = watched.rows;
-    std::vector<std::uint8_t> map(rows * tokens);
-    for (std::size_t h = 0; h * head_dim < dim; ++h) {
-      const std::uint8_t* q = qkv + h * head_dim;
-      kernels::scalar::attention_scores(scores, q, rows, q + dim, tokens, head_dim, 3 * dim,
-                                        map.data());
-      sums.add(watched.score_meaning, values.subspan(h * tokens * tokens, map.size()),
-               reinterpret_cast<const std::byte*>(map.data()));
-      if (op.form == SoftmaxForm::kUniform) continue;  // 256 codes tell nothing at a glance
-      kernels::scalar::softmax_codes(softmax, map.data(), rows, tokens, map.data());
-      for (const std::uint8_t code : map) ++counts[std::min(code, kernels::kZeroCode)];
+    for (const AttentionPiece& piece : layout.pieces) {
+      const std::size_t tokens = piece.tokens.size();
+      // Queries that the logits do not depend on are the last ones.
+      const std::size_t rows = std::min(piece.queries, watched.rows);
+      for (std::size_t h = 0; h < layout.heads; ++h) {
+        std::vector<std::uint8_t> map = scores.of(piece, qkv, h, rows);
+        sums.add(watched.score_meaning, values.first(map.size()),
+                 reinterpret_cast<const std::byte*>(map.data()));
+        values = values.subspan(piece.queries * tokens);
+        if (op.form == SoftmaxForm::kUniform) continue;  // 256 codes tell nothing at a glance
+        kernels::scalar::softmax_codes(softmax, map.data(), rows, tokens, map.data());
+        for (const std::uint8_t code : map) ++counts[std::min(code, kernels::kZeroCode)];
+      }
     }
   }
 
@@ -211,7 +212,7 @@ TensorAccuracy describe(const Graph& graph, const Watched& watched) {
   tensor.layer = watched.op->name;
   tensor.kind = kind_name(watched.op->params);
   tensor.rows = watched.rows;
-  tensor.channels = value.shape[1];
+  tensor.channels = channels_of(value);
   tensor.codes = dtype_name(value.dtype);
   tensor.stream = watched.stream;
   tensor.fit = watched.sums.result(watched.meaning);
@@ -240,6 +241,8 @@ std::size_t parameters_of(const Network& network) {
       count += norm->gamma.size() + norm->beta.size();
     } else if (const auto* embed = std::get_if<EmbedLayer>(&layer.op)) {
       count += embed->tokens.size() + embed->position.size();
+    } else if (const auto* attention = std::get_if<AttentionLayer>(&layer.op)) {
+      count += attention->bias.size();
     }
   }
   return count;

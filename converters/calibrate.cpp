@@ -47,9 +47,14 @@ class PaperCalibrator : public TensorObserver {
     for (std::size_t id = 0; id + 1 < network.layers.size(); ++id) {
       const Layer& layer = network.layers[id];
       if (!has_quantizer(network, id)) continue;
-      observers_[layer.result] = network.is_stream(id) ? make_ptf_observer() : make_observer(kind);
-      if (std::holds_alternative<AttentionLayer>(layer.op)) {
+      observers_[layer.result] =
+          has_factors(network, id) ? make_ptf_observer() : make_observer(kind);
+      if (const auto* attention = std::get_if<AttentionLayer>(&layer.op)) {
         observers_[score_grid_of(layer)] = make_observer(kind);
+        if (!attention->bias.empty()) {
+          observers_[bias_grid_of(layer)] = make_observer(kind);
+          observers_[biased_grid_of(layer)] = make_observer(kind);
+        }
         if (softmax == SoftmaxForm::kUniform) {
           observers_[probability_grid_of(layer)] = make_observer(kind, true);
         }
@@ -69,8 +74,9 @@ class PaperCalibrator : public TensorObserver {
     it->second->observe(values, channels);
     if (last_) calibration.grids[name] = it->second->grid(values, channels);
   }
-  bool scores(const std::string& name, std::span<float> values, std::size_t tokens) override {
-    tensor(name, values, tokens);
+  bool scores(const std::string& name, std::span<float> values,
+              const ScoreLayout& layout) override {
+    tensor(name, values, 1);
     if (!last_) return false;
     // Of constant scores: a scale that the integer exponential still takes.
     Grid& grid = calibration.grids.at(name);
@@ -78,31 +84,36 @@ class PaperCalibrator : public TensorObserver {
     if (calibration.softmax != SoftmaxForm::kLogInt) return false;
     // The reference has the scale by now, and goes on with its own softmax in the last batch.
     const auto scale = static_cast<float>(grid.scale);
-    for (std::size_t at = 0; at < values.size(); at += tokens) {
-      log_int_softmax(values.subspan(at, tokens), scale);
-    }
+    layout.each_row(values,
+                    [scale](std::span<float> row, std::size_t) { log_int_softmax(row, scale); });
     return true;
   }
   void probabilities(const std::string& name, std::span<float> values,
-                     std::size_t tokens) override {
-    tensor(name, values, tokens);
+                     const ScoreLayout&) override {
+    tensor(name, values, 1);
   }
 
   Calibration calibration;
 
  private:
-  /// fc1's result goes to GELU as it is, a selected row has the grid of its source.
+  /// Streams, but those of the patch embedding before and behind its norm.
+  static bool has_factors(const Network& network, std::size_t id) {
+    return network.is_stream(id) && !network.layers[id].name.starts_with("patch_embed.");
+  }
+  /// fc1's result goes to GELU as it is, selected and merged rows have the grid of their source.
   static bool has_quantizer(const Network& network, std::size_t id) {
     const auto& op = network.layers[id].op;
-    if (std::holds_alternative<SelectLayer>(op)) return false;
+    if (std::holds_alternative<SelectLayer>(op) || std::holds_alternative<MergeLayer>(op)) {
+      return false;
+    }
     if (const auto* patches = std::get_if<PatchesLayer>(&op)) {
       const auto alike = [](const std::array<double, 3>& a) {
         return a[0] == a[1] && a[0] == a[2];
       };
       return !alike(patches->mean) || !alike(patches->std);
     }
-    const std::size_t reader = network.readers_of(id).at(0);
-    return !std::holds_alternative<GeluLayer>(network.layers[reader].op);
+    const std::vector<std::size_t> readers = network.readers_of(id);
+    return readers.empty() || !std::holds_alternative<GeluLayer>(network.layers[readers[0]].op);
   }
 
   std::map<std::string, std::unique_ptr<Observer>> observers_;

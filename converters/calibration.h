@@ -31,7 +31,7 @@ struct Calibration {
   SoftmaxForm softmax = SoftmaxForm::kLogInt;
   /// First attention code of weight 0. 16: the reference's 17 outcomes; 15: strictly 4 bits.
   int zero_code = 16;
-  /// Of residual streams: u8 on PTF grids, or s16 with one scale for all of them.
+  /// Of residual streams: u8 on PTF grids, or s16, with one scale for those that additions join.
   DType stream = DType::kU8;
 };
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "graph/error.h"
 #include "graph/safetensors.h"
@@ -95,6 +96,15 @@ class Section {
     }
     return positive(key, value->front());
   }
+  /// A list of positive integers; empty when absent.
+  std::vector<std::size_t> sizes(const std::string& key) const {
+    const Json* value = find(key);
+    if (value == nullptr) return {};
+    if (!value->is_array() || value->empty()) fail(key, "a list of positive integers");
+    std::vector<std::size_t> sizes;
+    for (const Json& size : *value) sizes.push_back(positive(key, size));
+    return sizes;
+  }
 
  private:
   std::size_t positive(const std::string& key, const Json& value) const {
@@ -137,51 +147,96 @@ std::optional<Json> read_object(const std::filesystem::path& path, bool required
   return json;
 }
 
-void add_sizes(const Section& section, CheckpointConfig& config) {
-  constexpr std::pair<const char*, VitSize> kKeys[] = {
-      {"image_size", VitSize::kImage},
-      {"img_size", VitSize::kImage},
-      {"patch_size", VitSize::kPatch},
-      {"hidden_size", VitSize::kDim},
-      {"embed_dim", VitSize::kDim},
-      {"num_features", VitSize::kDim},
-      {"num_hidden_layers", VitSize::kDepth},
-      {"depth", VitSize::kDepth},
-      {"num_attention_heads", VitSize::kHeads},
-      {"num_heads", VitSize::kHeads},
-      {"intermediate_size", VitSize::kHidden},
-      {"num_classes", VitSize::kClasses},
-      {"num_labels", VitSize::kClasses},
-  };
-  for (const auto& [key, size] : kKeys) {
-    if (const auto value = section.size(key)) {
-      config.sizes.push_back({size, *value, section.name(key)});
+/// Keys of sizes, and what they mean in a family; of a Swin, some are lists with a size per stage.
+struct SizeKey {
+  const char* key;
+  ModelSize size;
+};
+constexpr SizeKey kCommonKeys[] = {
+    {"image_size", ModelSize::kImage},    {"img_size", ModelSize::kImage},
+    {"patch_size", ModelSize::kPatch},    {"embed_dim", ModelSize::kDim},
+    {"num_classes", ModelSize::kClasses}, {"num_labels", ModelSize::kClasses},
+};
+constexpr SizeKey kVitKeys[] = {
+    {"hidden_size", ModelSize::kDim},           {"num_features", ModelSize::kDim},
+    {"num_hidden_layers", ModelSize::kDepth},   {"depth", ModelSize::kDepth},
+    {"num_attention_heads", ModelSize::kHeads}, {"num_heads", ModelSize::kHeads},
+    {"intermediate_size", ModelSize::kHidden},
+};
+constexpr SizeKey kSwinKeys[] = {
+    {"hidden_size", ModelSize::kLastDim},
+    {"num_features", ModelSize::kLastDim},
+    {"window_size", ModelSize::kWindow},
+    {"num_layers", ModelSize::kStages},
+};
+constexpr SizeKey kSwinLists[] = {{"depths", ModelSize::kDepth}, {"num_heads", ModelSize::kHeads}};
+
+/// A config of one family, from one or several files.
+class ConfigReader {
+ public:
+  explicit ConfigReader(ModelFamily family) : swin_(family == ModelFamily::kSwin) {}
+
+  CheckpointConfig config;
+
+  void add_sizes(const Section& section) {
+    add_sizes(section, kCommonKeys);
+    if (swin_) {
+      add_sizes(section, kSwinKeys);
+      add_lists(section);
+    } else {
+      add_sizes(section, kVitKeys);
+    }
+    if (const Json* labels = section.find("id2label"); labels != nullptr && labels->is_object()) {
+      config.sizes.push_back({ModelSize::kClasses, labels->size(), section.name("id2label")});
     }
   }
-  if (const Json* labels = section.find("id2label"); labels != nullptr && labels->is_object()) {
-    config.sizes.push_back({VitSize::kClasses, labels->size(), section.name("id2label")});
-  }
-}
-
-/// Settings that make of a ViT another function.
-void refuse_variants(const Section& section) {
-  for (const char* key : {"hidden_act", "act_layer"}) {
-    const std::string activation = section.text(key);
-    if (!activation.empty() && activation != "gelu") {
-      section.fail(key, "gelu", ErrorCode::kUnsupported);
+  /// Settings that make of a model another function.
+  void refuse_variants(const Section& section) const {
+    for (const char* key : {"hidden_act", "act_layer"}) {
+      const std::string activation = section.text(key);
+      if (!activation.empty() && activation != "gelu") {
+        section.fail(key, "gelu", ErrorCode::kUnsupported);
+      }
+    }
+    const std::string pool = section.text("global_pool");
+    const std::string usual = swin_ ? "avg" : "token";
+    if (!pool.empty() && pool != usual) {
+      section.fail("global_pool", usual, ErrorCode::kUnsupported);
+    }
+    if (section.text("architecture").find("quickgelu") != std::string::npos) {
+      section.fail("architecture", "a model with GELU", ErrorCode::kUnsupported);
     }
   }
-  const std::string pool = section.text("global_pool");
-  if (!pool.empty() && pool != "token") {
-    section.fail("global_pool", "token", ErrorCode::kUnsupported);
-  }
-  if (section.text("architecture").find("quickgelu") != std::string::npos) {
-    section.fail("architecture", "a model with GELU", ErrorCode::kUnsupported);
-  }
-}
 
-void add_timm_preprocessing(const Section& section, const std::string& source,
-                            CheckpointConfig& config) {
+  void add_config(const Section& section);
+  void add_preprocessor(const Section& section);
+  void add_timm_preprocessing(const Section& section, const std::string& source);
+
+ private:
+  void add_sizes(const Section& section, std::span<const SizeKey> keys) {
+    for (const auto& [key, size] : keys) {
+      if (const auto value = section.size(key)) {
+        config.sizes.push_back({size, *value, section.name(key)});
+      }
+    }
+  }
+  void add_lists(const Section& section) {
+    for (const auto& [key, size] : kSwinLists) {
+      const std::vector<std::size_t> values = section.sizes(key);
+      if (values.empty()) continue;
+      config.sizes.push_back({ModelSize::kStages, values.size(), section.name(key) + " (length)"});
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const std::string where = section.name(std::string(key) + "[" + std::to_string(i) + "]");
+        config.sizes.push_back({size, values[i], where, i});
+      }
+    }
+  }
+  void add_input_size(const Section& section);
+
+  bool swin_;
+};
+
+void ConfigReader::add_timm_preprocessing(const Section& section, const std::string& source) {
   config.preprocessing.push_back({source, section.triple("mean"), section.triple("std"),
                                   section.real("crop_pct"), section.text("interpolation")});
   const std::string mode = section.text("crop_mode");
@@ -192,7 +247,7 @@ void add_timm_preprocessing(const Section& section, const std::string& source,
 }
 
 /// timm's [channels, height, width].
-void add_input_size(const Section& section, CheckpointConfig& config) {
+void ConfigReader::add_input_size(const Section& section) {
   const Json* size = section.find("input_size");
   if (size == nullptr) return;
   if (!size->is_array() || size->size() != 3 || !(*size)[1].is_number_unsigned() ||
@@ -200,11 +255,11 @@ void add_input_size(const Section& section, CheckpointConfig& config) {
     section.fail("input_size", "channels, height and width of a square");
   }
   config.sizes.push_back(
-      {VitSize::kImage, (*size)[1].get<std::size_t>(), section.name("input_size")});
+      {ModelSize::kImage, (*size)[1].get<std::size_t>(), section.name("input_size")});
 }
 
-void add_config(const Section& section, CheckpointConfig& config) {
-  add_sizes(section, config);
+void ConfigReader::add_config(const Section& section) {
+  add_sizes(section);
   refuse_variants(section);
   if (const auto epsilon = section.real("layer_norm_eps")) {
     if (!(*epsilon >= 1e-30 && *epsilon <= 1)) {
@@ -213,13 +268,13 @@ void add_config(const Section& section, CheckpointConfig& config) {
     config.norm_epsilon = epsilon;
   }
   if (const auto arguments = section.section("model_args")) {
-    add_sizes(*arguments, config);
+    add_sizes(*arguments);
     refuse_variants(*arguments);
   }
   // Older files of timm have the fields of pretrained_cfg at the top.
   const Section pretrained = section.section("pretrained_cfg").value_or(section);
-  add_timm_preprocessing(pretrained, "config.json", config);
-  add_input_size(pretrained, config);
+  add_timm_preprocessing(pretrained, "config.json");
+  add_input_size(pretrained);
   config.architecture = section.text("architecture");
   if (config.architecture.size() > kMaxText) section.fail("architecture", "a short name");
 }
@@ -251,7 +306,7 @@ std::string filter_name(const Section& section) {
   return kPillow[value->get<std::size_t>()];
 }
 
-void add_preprocessor(const Section& section, CheckpointConfig& config) {
+void ConfigReader::add_preprocessor(const Section& section) {
   PartialPreprocessing p{"preprocessor_config.json",
                          section.triple("image_mean"),
                          section.triple("image_std"),
@@ -272,7 +327,7 @@ void add_preprocessor(const Section& section, CheckpointConfig& config) {
   if (size) {
     const std::size_t side = cropped ? crop->side : size->side;
     p.crop_pct = static_cast<double>(side) / static_cast<double>(size->side);
-    config.sizes.push_back({VitSize::kImage, side, section.name(cropped ? "crop_size" : "size")});
+    config.sizes.push_back({ModelSize::kImage, side, section.name(cropped ? "crop_size" : "size")});
     if (size->stretched) {
       config.notes.push_back(section.name("size") +
                              " stretches images to a square; here their shape is kept and the "
@@ -303,28 +358,28 @@ Json metadata_object(const Checkpoint& checkpoint) {
 }  // namespace
 
 CheckpointConfig read_checkpoint_config(const Checkpoint& checkpoint,
-                                        const std::filesystem::path& config) {
+                                        const std::filesystem::path& config, ModelFamily family) {
   const std::filesystem::path beside =
       config.empty() ? std::filesystem::path(checkpoint.name()).replace_filename("config.json")
                      : config;
   const std::filesystem::path preprocessor =
       std::filesystem::path(beside).replace_filename("preprocessor_config.json");
-  CheckpointConfig result;
+  ConfigReader reader(family);
   if (const auto json = read_object(preprocessor, false)) {
-    add_preprocessor(Section(*json, preprocessor.string()), result);
+    reader.add_preprocessor(Section(*json, preprocessor.string()));
   }
   if (const auto json = read_object(beside, !config.empty())) {
-    add_config(Section(*json, beside.string()), result);
+    reader.add_config(Section(*json, beside.string()));
   }
   const Json metadata = metadata_object(checkpoint);
   const Section section(metadata, checkpoint.name() + ": metadata");
-  add_sizes(section, result);
+  reader.add_sizes(section);
   if (const auto nested = section.section("config")) {
-    add_sizes(*nested, result);
-    refuse_variants(*nested);
+    reader.add_sizes(*nested);
+    reader.refuse_variants(*nested);
   }
-  add_timm_preprocessing(section, "metadata", result);
-  return result;
+  reader.add_timm_preprocessing(section, "metadata");
+  return std::move(reader.config);
 }
 
 }  // namespace intaglio

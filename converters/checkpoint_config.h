@@ -13,13 +13,29 @@
 
 namespace intaglio {
 
-enum class VitSize { kImage, kPatch, kDim, kDepth, kHeads, kHidden, kClasses };
+enum class ModelFamily { kVit, kSwin };
+
+/// Of a Swin, kDim is that of the first stage, kLastDim that of the last; depth and heads are those
+/// of each stage.
+enum class ModelSize {
+  kImage,
+  kPatch,
+  kDim,
+  kDepth,
+  kHeads,
+  kHidden,
+  kClasses,
+  kLastDim,
+  kWindow,
+  kStages
+};
 
 /// What a config says a size is.
 struct SizeClaim {
-  VitSize size;
+  ModelSize size;
   std::size_t value = 0;
-  std::string where;  ///< for people: "config.json: 'hidden_size'"
+  std::string where;      ///< for people: "config.json: 'hidden_size'"
+  std::size_t stage = 0;  ///< of a Swin
 };
 
 struct CheckpointConfig {
@@ -33,8 +49,8 @@ struct CheckpointConfig {
 /// Reads what is there. `config` names config.json, and preprocessor_config.json is looked for
 /// beside it; empty: both may lie beside the checkpoint. Throws Error(kIo) when `config` cannot be
 /// read, Error(kFormat) for what is no JSON, too deep or of a wrong type, Error(kUnsupported) for
-/// settings that change what a ViT computes; messages name file and key.
+/// settings that change what a model of the family computes; messages name file and key.
 CheckpointConfig read_checkpoint_config(const Checkpoint& checkpoint,
-                                        const std::filesystem::path& config);
+                                        const std::filesystem::path& config, ModelFamily family);
 
 }  // namespace intaglio

@@ -27,26 +27,39 @@ double largest_magnitude(const TensorRange& range) {
   return double{std::max(std::abs(range.lowest()), std::abs(range.highest()))};
 }
 
-/// The widest range of all streams: one scale for all of them makes additions cheap.
-double stream_scale(const Network& network, const TensorRanges& ranges) {
-  double reach = 0;
+/// Scales of residual streams by layer; 0 for other layers. Streams that additions join have the
+/// scale of the widest, which makes additions cheap.
+std::vector<double> stream_scales(const Network& network, const TensorRanges& ranges) {
+  std::vector<std::size_t> first(network.layers.size());  // layer that begins the stream
+  std::vector<double> reach(network.layers.size());       // of the stream that begins there
   for (std::size_t id = 0; id < network.layers.size(); ++id) {
-    if (network.is_stream(id)) {
-      reach = std::max(reach, largest_magnitude(ranges.at(network.layers[id].result)));
-    }
+    const Layer& layer = network.layers[id];
+    const auto* add = std::get_if<AddLayer>(&layer.op);
+    first[id] = add != nullptr                                  ? first[add->stream]
+                : std::holds_alternative<SelectLayer>(layer.op) ? first[layer.src]
+                                                                : id;
+    if (!network.is_stream(id)) continue;
+    double& widest = reach[first[id]];
+    widest = std::max(widest, largest_magnitude(ranges.at(layer.result)));
   }
-  return std::max(kStreamMargin * reach / 32767, 0x1p-23);
+  std::vector<double> scales(network.layers.size());
+  for (std::size_t id = 0; id < network.layers.size(); ++id) {
+    if (!network.is_stream(id)) continue;
+    scales[id] = std::max(kStreamMargin * reach[first[id]] / 32767, 0x1p-23);
+  }
+  return scales;
 }
 
 double channel_top(const Grid& grid, std::size_t c) {
   return channel_scale(grid, c) * (255 - grid.zero_point);
 }
 
-/// Norms, qkv, attention: a u8 grid. Linear layers onto the stream and before GELU have none, the
-/// input's codes are the pixels, and selected rows have the grid of their source.
+/// Norms, qkv, attention, the mean: a u8 grid. Linear layers onto the stream and before GELU have
+/// none, the input's codes are the pixels, and selected rows have the grid of their source.
 bool has_own_grid(const Network& network, std::size_t id) {
   const auto& op = network.layers[id].op;
-  if (std::holds_alternative<NormLayer>(op) || std::holds_alternative<AttentionLayer>(op)) {
+  if (std::holds_alternative<NormLayer>(op) || std::holds_alternative<AttentionLayer>(op) ||
+      std::holds_alternative<MeanLayer>(op)) {
     return true;
   }
   if (!std::holds_alternative<LinearLayer>(op) || id + 1 == network.layers.size()) return false;
@@ -54,12 +67,14 @@ bool has_own_grid(const Network& network, std::size_t id) {
   return std::holds_alternative<AttentionLayer>(reader);
 }
 
-/// What was seen, and the more beyond it the fewer rows that were.
-Grid margin_grid(const TensorRange& range) {
+/// What was seen, and the more beyond it the fewer rows that were; and `others`.
+Grid margin_grid(const TensorRange& range, std::span<const float> others = {}) {
   const float margin =
       1 + kRangeMargin / std::sqrt(static_cast<float>(std::max<std::size_t>(range.rows, 1)));
-  return range_grid(margin * std::min(range.lowest(), 0.0F),
-                    margin * std::max(range.highest(), 0.0F));
+  float low = margin * std::min(range.lowest(), 0.0F);
+  float high = margin * std::max(range.highest(), 0.0F);
+  for (const float v : others) low = std::min(low, v), high = std::max(high, v);
+  return range_grid(low, high);
 }
 
 Grid score_grid(const TensorRange& scores) {
@@ -101,13 +116,14 @@ Calibration calibrate(Network& network, const CalibrationImages& images,
   Calibration calibration;
   calibration.softmax = SoftmaxForm::kRowRelative;
   calibration.stream = DType::kS16;
-  const Grid stream{stream_scale(network, ranges), 0, {}};
+  const std::vector<double> scales = stream_scales(network, ranges);
   for (std::size_t id = 0; id < network.layers.size(); ++id) {
     const Layer& layer = network.layers[id];
+    if (std::holds_alternative<MergeLayer>(layer.op)) continue;  // rows of its source
     const TensorRange& range = ranges.at(layer.result);
     Grid& grid = calibration.grids[layer.result];
     if (network.is_stream(id)) {
-      grid = stream;
+      grid = {scales[id], 0, {}};
     } else if (std::holds_alternative<GeluLayer>(layer.op)) {
       grid = gelu_grid(range);
     } else if (has_own_grid(network, id)) {
@@ -115,9 +131,11 @@ Calibration calibrate(Network& network, const CalibrationImages& images,
     } else {
       calibration.grids.erase(layer.result);
     }
-    if (std::holds_alternative<AttentionLayer>(layer.op)) {
-      const std::string scores = score_grid_of(layer);
+    if (const auto* attention = std::get_if<AttentionLayer>(&layer.op)) {
+      const std::string scores = softmax_grid_of(layer);
       calibration.grids[scores] = score_grid(ranges.at(scores));
+      const std::string& qkv = network.layers[layer.src].result;
+      calibration.grids[qkv] = margin_grid(ranges.at(qkv), attention->beyond);
     }
     if (const auto* linear = std::get_if<LinearLayer>(&layer.op)) {
       const auto src = calibration.grids.find(network.layers[layer.src].result);

@@ -13,10 +13,10 @@ constexpr double kReach = 1e4;
 LinearLayer* linear_at(Network& network, std::size_t id) {
   return std::get_if<LinearLayer>(&network.layers[id].op);
 }
-/// The one linear layer that reads a result, or null.
-LinearLayer* only_reader(Network& network, std::size_t id) {
+/// The one layer that reads a result, or the result itself: no layer reads its own.
+std::size_t only_reader(const Network& network, std::size_t id) {
   const std::vector<std::size_t> readers = network.readers_of(id);
-  return readers.size() == 1 ? linear_at(network, readers[0]) : nullptr;
+  return readers.size() == 1 ? readers[0] : id;
 }
 
 /// Root mean square of what each input channel is multiplied with.
@@ -79,7 +79,8 @@ void equalize_norm(NormLayer& norm, FloatLinear& reader, const TensorRange& rang
   absorb(reader, scale, middle);
 }
 
-void equalize_attention(FloatLinear& qkv, FloatLinear& proj, const TensorRange& range) {
+void equalize_attention(AttentionLayer& attention, FloatLinear& qkv, FloatLinear& proj,
+                        const TensorRange& range) {
   const std::size_t dim = proj.k;
   qkv.bias.resize(qkv.n);
   std::vector<double> q_reach, k_radius, v_radius, v_middle;
@@ -98,10 +99,16 @@ void equalize_attention(FloatLinear& qkv, FloatLinear& proj, const TensorRange& 
   }
   const double fill = q_largest > 0 && v_largest > 0 ? v_largest / q_largest : 1;
   for (double& s : v_scale) s *= fill;
+  const auto rescale = [&](std::size_t j, double scale, double offset) {
+    rescale_output(qkv, j, scale, offset);
+    if (attention.beyond.empty()) return;
+    float& beyond = attention.beyond[j];
+    beyond = static_cast<float>((double{beyond} - offset) / scale);
+  };
   for (std::size_t c = 0; c < dim; ++c) {
-    rescale_output(qkv, c, q_scale[c], 0);
-    rescale_output(qkv, dim + c, 1 / q_scale[c], double{range.middle(dim + c)});
-    rescale_output(qkv, 2 * dim + c, v_scale[c], v_middle[c]);
+    rescale(c, q_scale[c], 0);
+    rescale(dim + c, 1 / q_scale[c], double{range.middle(dim + c)});
+    rescale(2 * dim + c, v_scale[c], v_middle[c]);
   }
   absorb(proj, v_scale, v_middle);
 }
@@ -111,7 +118,8 @@ void equalize_attention(FloatLinear& qkv, FloatLinear& proj, const TensorRange& 
 void fold_normalization(Network& network) {
   for (std::size_t id = 0; id < network.layers.size(); ++id) {
     auto* patches = std::get_if<PatchesLayer>(&network.layers[id].op);
-    LinearLayer* reader = patches == nullptr ? nullptr : only_reader(network, id);
+    if (patches == nullptr) continue;
+    LinearLayer* reader = linear_at(network, only_reader(network, id));
     if (reader == nullptr) continue;
     std::vector<double> scale, offset;
     for (std::size_t i = 0; i < reader->k; ++i) {
@@ -119,21 +127,34 @@ void fold_normalization(Network& network) {
       offset.push_back(-patches->mean[i % 3] / patches->std[i % 3]);
     }
     absorb(*reader, scale, offset);
+    for (std::size_t c = 0; c < 3; ++c) {
+      patches->beyond[c] = 255 * (patches->beyond[c] * patches->std[c] + patches->mean[c]);
+    }
     patches->mean = {0, 0, 0};
     patches->std = {1.0 / 255, 1.0 / 255, 1.0 / 255};
   }
 }
 
 void equalize(Network& network, const TensorRanges& ranges) {
-  for (std::size_t id = 0; id < network.layers.size(); ++id) {
+  const auto is_mean = [&](std::size_t id) {
+    return std::holds_alternative<MeanLayer>(network.layers[id].op);
+  };
+  for (std::size_t id = 0; id + 1 < network.layers.size(); ++id) {
     Layer& layer = network.layers[id];
-    LinearLayer* reader = id + 1 < network.layers.size() ? only_reader(network, id) : nullptr;
+    auto* norm = std::get_if<NormLayer>(&layer.op);
+    auto* attention = std::get_if<AttentionLayer>(&layer.op);
+    if (norm == nullptr && attention == nullptr) continue;
+    const std::size_t next = only_reader(network, id);
+    const std::size_t last = norm != nullptr && is_mean(next) ? only_reader(network, next) : next;
+    LinearLayer* reader = linear_at(network, last);
     if (reader == nullptr) continue;
-    if (auto* norm = std::get_if<NormLayer>(&layer.op)) {
-      equalize_norm(*norm, *reader, ranges.at(layer.result));
-    } else if (std::holds_alternative<AttentionLayer>(layer.op)) {
+    if (norm != nullptr) {
+      // What the linear layer reads matters more, but of means one row is seen per image.
+      const TensorRange& mean = ranges.at(network.layers[network.layers[last].src].result);
+      equalize_norm(*norm, *reader, mean.rows >= kEnoughRows ? mean : ranges.at(layer.result));
+    } else {
       LinearLayer* qkv = linear_at(network, layer.src);
-      equalize_attention(*qkv, *reader, ranges.at(network.layers[layer.src].result));
+      equalize_attention(*attention, *qkv, *reader, ranges.at(network.layers[layer.src].result));
     }
   }
 }

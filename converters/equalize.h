@@ -18,9 +18,9 @@ inline constexpr std::size_t kEnoughRows = 64;
 /// patch embedding.
 void fold_normalization(Network& network);
 
-/// - LayerNorm and the linear layer behind it: scale and offset of each channel. Where fewer than
-///   kEnoughRows rows were seen (of the last norm, each image has but one or two), they are guessed
-///   from gamma and beta.
+/// - LayerNorm and the linear layer behind it, perhaps behind a mean of rows: scale and offset of
+///   each channel. Where fewer than kEnoughRows rows were seen (of the last norm of a ViT, each
+///   image has but one or two), they are guessed from gamma and beta.
 /// - q and k: scale of each channel, and the offset of k, which the softmax does not see.
 /// - v and proj: scale and offset of each channel, as the probabilities of a row sum to one; and
 ///   the scale of v as a whole, so that it fills the grid it shares with q and k.

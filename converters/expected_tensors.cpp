@@ -12,7 +12,8 @@ void ExpectedTensors::expect(std::string tensor, Shape shape, Sink take) {
   expected_.push_back({std::move(tensor), std::move(shape), std::move(take)});
 }
 
-void ExpectedTensors::check(const std::function<bool(const std::string&)>& ignored) const {
+void ExpectedTensors::check(const std::function<bool(const std::string&)>& ignored,
+                            const std::string& model) const {
   const std::string& file = checkpoint_.name();
   std::set<std::string> known;
   std::size_t missing = 0;
@@ -38,7 +39,7 @@ void ExpectedTensors::check(const std::function<bool(const std::string&)>& ignor
   for (const auto& [tensor, shape] : checkpoint_.shapes()) {
     if (!known.contains(tensor) && !ignored(tensor)) {
       throw Error(ErrorCode::kUnsupported,
-                  file + ": tensor " + printable(tensor) + " is no part of a ViT or DeiT");
+                  file + ": tensor " + printable(tensor) + " is no part of " + model);
     }
   }
 }

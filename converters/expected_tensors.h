@@ -20,8 +20,10 @@ class ExpectedTensors {
   /// `take` gets the elements, row-major, when load() comes to this tensor.
   void expect(std::string tensor, Shape shape, Sink take);
   /// Throws Error(kFormat) for tensors that are missing (the first, and how many more) or
-  /// misshapen, Error(kUnsupported) for one that is neither expected nor `ignored`.
-  void check(const std::function<bool(const std::string&)>& ignored) const;
+  /// misshapen, Error(kUnsupported) for one that is neither expected nor `ignored`, and so no part
+  /// of `model`.
+  void check(const std::function<bool(const std::string&)>& ignored,
+             const std::string& model) const;
   /// Reads in the order of expect(), one tensor at a time. Throws what Checkpoint::read() does.
   void load() const;
 

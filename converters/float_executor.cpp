@@ -1,11 +1,9 @@
 #include "converters/float_executor.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
-#include <cmath>
-#include <oneapi/dnnl/dnnl.hpp>
 
+#include "converters/float_attention.h"
+#include "converters/float_math.h"
 #include "engine/thread_pool.h"
 #include "graph/error.h"
 #include "graph/parallel.h"
@@ -14,66 +12,6 @@ namespace intaglio {
 namespace {
 
 using Floats = std::vector<float>;
-
-dnnl::memory::dim dim(std::size_t n) {
-  return static_cast<dnnl::memory::dim>(n);
-}
-
-/// c [m, n] = alpha * a [m, k] * b^T, b [n, k]; with `plain`, b is [k, n].
-struct Product {
-  std::size_t m, n, k;
-  const float *a, *b;
-  float* c;
-  std::size_t a_stride, b_stride, c_stride;
-  float alpha = 1;
-  bool plain = false;
-
-  void run() const {
-    const auto status = dnnl::sgemm('N', plain ? 'N' : 'T', dim(m), dim(n), dim(k), alpha, a,
-                                    dim(a_stride), b, dim(b_stride), 0, c, dim(c_stride));
-    if (status != dnnl::status::success) {
-      throw Error(ErrorCode::kUnsupported, "oneDNN cannot multiply these matrices");
-    }
-  }
-};
-
-dnnl::memory::desc matrix(std::size_t rows, std::size_t columns) {
-  return {{dim(rows), dim(columns)}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::ab};
-}
-
-const dnnl::engine& cpu() {
-  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-  return engine;
-}
-
-void run_in_place(const dnnl::primitive& primitive, const dnnl::memory::desc& shape,
-                  float* values) {
-  dnnl::stream stream(cpu());
-  dnnl::memory memory(shape, cpu(), values);
-  primitive.execute(stream, {{DNNL_ARG_SRC, memory}, {DNNL_ARG_DST, memory}});
-  stream.wait();
-}
-
-void gelu(float* values, std::size_t count) {
-  const auto shape = matrix(1, count);
-  const dnnl::eltwise_forward::desc desc(dnnl::prop_kind::forward_inference,
-                                         dnnl::algorithm::eltwise_gelu_erf, shape);
-  run_in_place(dnnl::eltwise_forward({desc, cpu()}), shape, values);
-}
-
-void softmax(float* values, std::size_t rows, std::size_t columns) {
-  const auto shape = matrix(rows, columns);
-  const dnnl::softmax_forward::desc desc(dnnl::prop_kind::forward_inference, shape, 1);
-  run_in_place(dnnl::softmax_forward({desc, cpu()}), shape, values);
-}
-
-/// oneDNN is built with OpenMP, whose threads spin while they wait: the executor has threads of its
-/// own instead. Through the loader, because compilers bring different OpenMP runtimes.
-void no_threads_of_openmp() {
-  using SetThreads = void (*)(int);
-  static const auto set = reinterpret_cast<SetThreads>(dlsym(RTLD_DEFAULT, "omp_set_num_threads"));
-  if (set != nullptr) set(1);
-}
 
 /// One batch on its way through the network.
 class Run {
@@ -142,7 +80,7 @@ class Run {
     const std::size_t height = network_.image_height;
     const std::size_t width = network_.image_width;
     const std::size_t run = op.patch * 3;  // floats of a patch that lie side by side in the image
-    const std::size_t across = width / op.patch;
+    const std::size_t across = (width + op.patch - 1) / op.patch;
     float table[3][256];
     for (std::size_t c = 0; c < 3; ++c) {
       for (std::size_t p = 0; p < 256; ++p) {
@@ -154,10 +92,15 @@ class Run {
       const std::uint8_t* src = pixels_.data() + image * height * width * 3;
       for (std::size_t patch = 0; patch < layer.rows; ++patch) {
         float* out = part(dst, image) + patch * layer.channels;
+        const std::size_t left = patch % across * run;
         for (std::size_t y = 0; y < op.patch; ++y) {
-          const std::uint8_t* row =
-              src + ((patch / across * op.patch + y) * width + patch % across * op.patch) * 3;
-          for (std::size_t i = 0; i < run; ++i) out[y * run + i] = table[i % 3][row[i]];
+          const std::size_t row = patch / across * op.patch + y;
+          const std::size_t inside = row < height ? std::min(run, width * 3 - left) : 0;
+          const std::uint8_t* in = src + row * width * 3 + left;
+          for (std::size_t i = 0; i < inside; ++i) out[y * run + i] = table[i % 3][in[i]];
+          for (std::size_t i = inside; i < run; ++i) {
+            out[y * run + i] = static_cast<float>(op.beyond[i % 3]);
+          }
         }
       }
     });
@@ -195,48 +138,23 @@ class Run {
     });
   }
 
-  static void normalize(const NormLayer& op, const float* x, float* dst) {
-    const std::size_t n = op.gamma.size();
-    const auto count = static_cast<double>(n);
-    double mean = 0;
-    for (std::size_t c = 0; c < n; ++c) mean += double{x[c]};
-    mean /= count;
-    double variance = 0;
-    for (std::size_t c = 0; c < n; ++c) variance += (x[c] - mean) * (x[c] - mean);
-    const double rate = 1 / std::sqrt(variance / count + double{op.epsilon});
-    for (std::size_t c = 0; c < n; ++c) {
-      dst[c] = static_cast<float>((x[c] - mean) * rate * double{op.gamma[c]} + double{op.beta[c]});
-    }
-  }
-
   void execute(const Layer& layer, const AttentionLayer& op, const Floats& src, Floats& dst) {
-    const std::size_t tokens = layer.rows;
-    const std::size_t width = layer.channels;
-    const std::size_t d = width / op.heads;
-    const std::size_t map = tokens * tokens;
-    Floats scores = take(images_ * op.heads * map);
-    const auto scale = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
-    each_image([&](std::size_t image) {
-      for (std::size_t h = 0; h < op.heads; ++h) {
-        const float* q = part(src, image) + h * d;
-        float* s = part(scores, image) + h * map;
-        Product{tokens, tokens, d, q, q + width, s, 3 * width, 3 * width, tokens, scale}.run();
-      }
-    });
-    const bool done =
-        observer_ != nullptr && observer_->scores(score_grid_of(layer), scores, tokens);
-    if (!done) {
-      each_image(
-          [&](std::size_t image) { softmax(part(scores, image), op.heads * tokens, tokens); });
+    const FloatAttention attention(layer);
+    const ScoreLayout& layout = attention.layout();
+    Floats scores = take(images_ * layout.size());
+    each_image([&](std::size_t image) { attention.scores(part(src, image), part(scores, image)); });
+    if (!op.bias.empty()) {
+      observe(score_grid_of(layer), scores, 1);
+      Floats bias = op.bias;
+      observe(bias_grid_of(layer), bias, 1);
+      each_image([&](std::size_t image) { attention.add_bias(bias, part(scores, image)); });
     }
-    if (observer_ != nullptr) observer_->probabilities(probability_grid_of(layer), scores, tokens);
+    const bool done =
+        observer_ != nullptr && observer_->scores(softmax_grid_of(layer), scores, layout);
+    if (!done) each_image([&](std::size_t image) { attention.softmax(part(scores, image)); });
+    if (observer_ != nullptr) observer_->probabilities(probability_grid_of(layer), scores, layout);
     each_image([&](std::size_t image) {
-      for (std::size_t h = 0; h < op.heads; ++h) {
-        const float* v = part(src, image) + 2 * width + h * d;
-        const float* p = part(scores, image) + h * map;
-        float* out = part(dst, image) + h * d;
-        Product{tokens, d, tokens, p, v, out, tokens, 3 * width, width, 1, true}.run();
-      }
+      attention.attend(part(src, image), part(scores, image), part(dst, image));
     });
     free_.push_back(std::move(scores));
   }
@@ -260,12 +178,37 @@ class Run {
     }
   }
 
-  void execute(const Layer& layer, const MergeLayer&, const Floats&, Floats&) {
-    throw Error(ErrorCode::kUnsupported, layer.name + ": not yet");
+  void execute(const Layer& layer, const MergeLayer&, const Floats& src, Floats& dst) {
+    const Layer& from = network_.layers[layer.src];
+    const std::size_t height = from.rows / from.width;
+    each_image([&](std::size_t image) {
+      float* out = part(dst, image);
+      for (std::size_t row = 0; row < layer.rows; ++row) {
+        for (std::size_t i = 0; i < 4; ++i, out += from.channels) {
+          const std::size_t y = row / layer.width * 2 + i % 2;
+          const std::size_t x = row % layer.width * 2 + i / 2;
+          if (y < height && x < from.width) {
+            std::copy_n(part(src, image) + (y * from.width + x) * from.channels, from.channels,
+                        out);
+          } else {
+            std::fill_n(out, from.channels, 0.0F);
+          }
+        }
+      }
+    });
   }
 
-  void execute(const Layer& layer, const MeanLayer&, const Floats&, Floats&) {
-    throw Error(ErrorCode::kUnsupported, layer.name + ": not yet");
+  void execute(const Layer& layer, const MeanLayer&, const Floats& src, Floats& dst) {
+    const std::size_t rows = network_.layers[layer.src].rows;
+    each_image([&](std::size_t image) {
+      for (std::size_t c = 0; c < layer.channels; ++c) {
+        double sum = 0;
+        for (std::size_t r = 0; r < rows; ++r) {
+          sum += double{part(src, image)[r * layer.channels + c]};
+        }
+        part(dst, image)[c] = static_cast<float>(sum / static_cast<double>(rows));
+      }
+    });
   }
 
   const Network& network_;

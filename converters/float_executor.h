@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "converters/attention_pieces.h"
 #include "converters/network.h"
 
 namespace intaglio {
@@ -19,12 +20,15 @@ class TensorObserver {
   virtual ~TensorObserver() = default;
   /// `values` [rows, channels]; `name` is that of a layer's result, or kTokenGrid, kPositionGrid.
   virtual void tensor(const std::string& name, std::span<float> values, std::size_t channels) = 0;
-  /// Scaled scores [rows, tokens] under the name of their quantizer. True: they have been replaced
-  /// by probabilities, and no softmax is wanted.
-  virtual bool scores(const std::string& name, std::span<float> values, std::size_t tokens) = 0;
-  /// Probabilities [rows, tokens] under the name of their quantizer, whoever made them.
+  /// What the softmax is to take: scaled scores, with the relative position bias where there is
+  /// one, under the name of their quantizer, of all images. True: they have been replaced by
+  /// probabilities, and no softmax is wanted. Of an attention with a bias, tensor() is told of the
+  /// scores without it, and of the bias, one channel each.
+  virtual bool scores(const std::string& name, std::span<float> values,
+                      const ScoreLayout& layout) = 0;
+  /// Probabilities under the name of their quantizer, whoever made them.
   virtual void probabilities(const std::string& /*name*/, std::span<float> /*values*/,
-                             std::size_t /*tokens*/) {}
+                             const ScoreLayout& /*layout*/) {}
 };
 
 /// Images of a batch are shared out over threads. One caller at a time; OpenMP, which oneDNN may be

@@ -157,20 +157,6 @@ LinearOp lower_sum_of_products(const FloatLinear& layer, const WeightGrid& weigh
   return lower_products(layer, weights, src, dst_scales, residual_ratios);
 }
 
-std::vector<std::uint8_t> codes_of_zeros(const LinearOp& linear, const Grid& src, const Grid& dst) {
-  const std::size_t n = linear.multiplier.size();
-  const std::size_t k = linear.weight.size() / n;
-  std::vector<std::uint8_t> codes(n);
-  for (std::size_t j = 0; j < n; ++j) {
-    const auto acc =
-        static_cast<std::int32_t>(src.zero_point * sum_of_row(linear.weight.view(), j, k));
-    const std::int64_t code =
-        kernels::scale_accumulator(acc, linear.multiplier[j], linear.bias[j], linear.shift);
-    codes[j] = static_cast<std::uint8_t>(kernels::clamp_to(code + dst.zero_point, 0, 255));
-  }
-  return codes;
-}
-
 double logit_scale(const FloatLinear& layer, const WeightGrid& weights, const InputGrid& src) {
   const std::vector<std::int8_t> weight = codes_of(layer, weights, src);
   double largest = 0;  // |logit| over all inputs

@@ -62,9 +62,6 @@ LinearOp lower_sum_of_products(const FloatLinear& layer, const WeightGrid& weigh
 /// The finest result scale, a power of two finer than the accumulators', at which s32 cannot clamp.
 double logit_scale(const FloatLinear& layer, const WeightGrid& weights, const InputGrid& src);
 
-/// The u8 codes [n] that a linear layer makes of a row of real zeros.
-std::vector<std::uint8_t> codes_of_zeros(const LinearOp& linear, const Grid& src, const Grid& dst);
-
 LayerNormOp lower_layernorm(const FloatNorm& norm, double dst_scale);
 
 /// Table of int-exp (I-BERT's polynomial with the reference's floors) over d = 0..255 steps of

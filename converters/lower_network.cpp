@@ -105,8 +105,12 @@ class Lowering {
     }
     op.table = Constant<std::uint8_t>({3, 256}, std::move(table));
     if (layer.width != 0) {
-      const double zero = std::clamp(std::nearbyint(codes.zero_point), 0.0, 255.0);
-      op.padding = vector_constant(std::vector(3, static_cast<std::uint8_t>(zero)));
+      std::vector<std::uint8_t> padding;
+      for (const double beyond : patches.beyond) {
+        const double code = std::nearbyint(beyond / codes.scale + codes.zero_point);
+        padding.push_back(static_cast<std::uint8_t>(std::clamp(code, 0.0, 255.0)));
+      }
+      op.padding = vector_constant(std::move(padding));
     }
     make(id, std::move(op), DType::kU8, input != nullptr ? *input : Grid{});
     made_[id].input = std::move(codes);
@@ -234,16 +238,10 @@ class Lowering {
     AttentionOp op = lower_attention(attention, layer.channels / attention.heads, tokens, grids,
                                      calibration_.softmax, calibration_.zero_code);
     op.src = src;
-    if (attention.window != 0) op.padding = vector_constant(codes_of_zeros(src));
+    std::vector<std::uint8_t> padding;
+    for (const float beyond : attention.beyond) padding.push_back(quantize(beyond, grid_of(src)));
+    if (!padding.empty()) op.padding = vector_constant(std::move(padding));
     make(id, std::move(op), DType::kU8, dst);
-  }
-
-  /// What the linear layer that makes `value` makes of zeros.
-  std::vector<std::uint8_t> codes_of_zeros(ValueId value) const {
-    const auto made = std::find_if(graph_.ops.begin(), graph_.ops.end(),
-                                   [&](const Op& op) { return result_of(op) == value; });
-    const auto& linear = std::get<LinearOp>(made->params);
-    return intaglio::codes_of_zeros(linear, grid_of(linear.src), grid_of(value));
   }
 
   /// What a code of a uniform softmax is worth; codes of the others need no grid.

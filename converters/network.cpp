@@ -48,6 +48,7 @@ bool Network::is_stream(std::size_t id) const {
 std::vector<std::size_t> Network::needed_rows() const {
   std::vector<std::size_t> needed(layers.size());
   needed.back() = layers.back().rows;
+  for (const LayerFeature& f : features) needed[f.layer] = layers[f.layer].rows;
   for (std::size_t id = layers.size() - 1; id > 0; --id) {
     const Layer& layer = layers[id];
     const Layer& src = layers[layer.src];

@@ -28,10 +28,12 @@ struct FloatNorm {
   float epsilon = 1e-6F;
 };
 
-/// Normalized pixels, (p / 255 - mean) / std, patch by patch, in order (y, x, channel).
+/// Normalized pixels, (p / 255 - mean) / std, patch by patch, in order (y, x, channel). The last
+/// patches may reach beyond the image.
 struct PatchesLayer {
   std::size_t patch = 0;
   std::array<double, 3> mean{}, std{1, 1, 1};
+  std::array<double, 3> beyond{};  ///< result where there is no image
 };
 /// Prefix tokens (class token, and the distillation token of some), then the patches; plus
 /// positions.
@@ -43,7 +45,7 @@ struct LinearLayer : FloatLinear {};
 struct NormLayer : FloatNorm {};
 /// Multi-head attention over q, k, v side by side; src is the linear layer that makes them. With
 /// `window`, a token attends to those of its piece of the map (AttentionOp has the rules), of which
-/// those beyond the map are what src makes of zeros.
+/// those beyond the map have q, k, v of their own.
 struct AttentionLayer {
   std::size_t heads = 0;
   std::size_t window = 0;        ///< tokens of a side; 0: all tokens
@@ -51,6 +53,8 @@ struct AttentionLayer {
   /// Relative position bias, added to the scaled scores: [heads, 2 * window - 1, 2 * window - 1] by
   /// row and column of the query less those of the key, plus window - 1; or empty.
   std::vector<float> bias = {};
+  /// Of tokens beyond the map [3 * channels]: what src makes of zeros, as a checkpoint has it.
+  std::vector<float> beyond = {};
 };
 struct GeluLayer {};
 /// src + stream.
@@ -108,7 +112,7 @@ struct Network {
   /// Whether the result of layer `id` is a residual stream: a LayerNorm reads it, or what selects
   /// or merges its rows.
   bool is_stream(std::size_t id) const;
-  /// Per layer: how many of the first rows of its result the logits depend on.
+  /// Per layer: how many of the first rows of its result the logits and features depend on.
   std::vector<std::size_t> needed_rows() const;
   /// Multiply-accumulates of one image.
   std::size_t multiply_accumulates() const;

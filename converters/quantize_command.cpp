@@ -58,6 +58,29 @@ std::vector<std::string> class_names(std::vector<std::string> labels, std::size_
   return labels;
 }
 
+Json architecture_of(const Vit& vit) {
+  return {{"family", "vit"},       {"image_size", vit.image_size},
+          {"patch", vit.patch},    {"blocks", vit.blocks.size()},
+          {"dim", vit.dim},        {"hidden", vit.blocks.empty() ? 0 : vit.blocks[0].fc1.n},
+          {"heads", vit.heads},    {"prefix_tokens", vit.prefix()},
+          {"classes", vit.classes}};
+}
+
+/// Lists have a number per stage.
+Json architecture_of(const Swin& swin) {
+  Json facts = {
+      {"family", "swin"},        {"image_size", swin.image_width}, {"patch", swin.patch},
+      {"dim", swin.dim},         {"classes", swin.classes},        {"blocks", Json::array()},
+      {"hidden", Json::array()}, {"heads", Json::array()},         {"windows", Json::array()}};
+  for (const SwinStage& stage : swin.stages) {
+    facts["blocks"].push_back(stage.blocks.size());
+    facts["hidden"].push_back(stage.blocks.at(0).fc1.n);
+    facts["heads"].push_back(stage.heads);
+    facts["windows"].push_back(stage.window);
+  }
+  return facts;
+}
+
 /// One quantization; the facts of each stage go into `facts`, and as text to standard output
 /// unless JSON is wanted.
 class Run {
@@ -109,9 +132,11 @@ class Run {
     }
     paths_ = selected.paths;
     const Checkpoint checkpoint = Checkpoint::open(arguments_.checkpoint, arguments_.key);
-    ImportedVit imported = import_float(checkpoint, arguments_.import);
+    ImportedModel imported = import_float(checkpoint, arguments_.import);
     tell_model(checkpoint, imported);
-    const std::size_t classes = imported.vit.classes;
+    network_ = network_of(std::move(imported));
+    tell_network();
+    const std::size_t classes = network_.layers.back().channels;
     if (!arguments_.labels.empty()) labels_ = read_labels(arguments_.labels, classes);
     if (!arguments_.eval.empty()) {
       labelled_ = list_labelled_images(arguments_.eval, {}, class_names(labels_, classes));
@@ -120,48 +145,45 @@ class Run {
                     arguments_.eval.string() + ": no images to evaluate on were found");
       }
     }
-    network_ = network_of(std::move(imported.vit));
-    facts_["architecture"]["multiply_accumulates"] = network_.multiply_accumulates();
     tell_plan(selected.found);
   }
 
-  void tell_model(const Checkpoint& checkpoint, const ImportedVit& imported) {
-    const Vit& vit = imported.vit;
-    const auto number = [](std::size_t n) { return std::to_string(n); };
+  void tell_model(const Checkpoint& checkpoint, const ImportedModel& imported) {
     facts_["checkpoint"] = {{"path", arguments_.checkpoint.string()},
                             {"container", checkpoint.container()},
                             {"scheme", imported.scheme}};
-    facts_["architecture"] = {{"image_size", vit.image_size},
-                              {"patch", vit.patch},
-                              {"blocks", vit.blocks.size()},
-                              {"dim", vit.dim},
-                              {"hidden", vit.blocks.empty() ? 0 : vit.blocks[0].fc1.n},
-                              {"heads", vit.heads},
-                              {"heads_source", imported.heads_source},
-                              {"prefix_tokens", vit.prefix()},
-                              {"classes", vit.classes}};
-    const Preprocessing& p = vit.preprocessing;
-    const char* filter = p.interpolation == Interpolation::kBicubic ? "bicubic" : "bilinear";
-    facts_["preprocessing"] = {{"resize", p.resize},
-                               {"height", p.height},
-                               {"width", p.width},
-                               {"interpolation", filter},
-                               {"mean", p.mean},
-                               {"std", p.std},
-                               {"source", imported.preprocessing_source}};
+    facts_["architecture"] =
+        std::visit([](const auto& model) { return architecture_of(model); }, imported.model);
+    facts_["architecture"]["heads_source"] = imported.heads_source;
+    facts_["preprocessing"]["source"] = imported.preprocessing_source;
     facts_["notes"] = imported.notes;
     tell("checkpoint:    " + arguments_.checkpoint.string() + ", " + checkpoint.container() +
          ", names of " + imported.scheme);
-    tell("model:         " + number(vit.blocks.size()) + " blocks, " + number(vit.dim) +
-         " channels, " + number(vit.heads) + " heads (" + imported.heads_source + "), patches of " +
-         number(vit.patch) + " pixels, " + number(vit.classes) + " classes");
+  }
+
+  void tell_network() {
+    Json& architecture = facts_["architecture"];
+    const auto fact = [&](const char* key) { return architecture.at(key).dump(); };
+    architecture["multiply_accumulates"] = network_.multiply_accumulates();
+    tell("model:         " + sizes_text(network_) + " (" +
+         architecture.at("heads_source").get<std::string>() + "), patches of " + fact("patch") +
+         " pixels, " + fact("classes") + " classes");
+    const Preprocessing& p = network_.preprocessing;
+    const char* filter = p.interpolation == Interpolation::kBicubic ? "bicubic" : "bilinear";
+    Json& facts = facts_["preprocessing"];
+    facts.update({{"resize", p.resize},
+                  {"height", p.height},
+                  {"width", p.width},
+                  {"interpolation", filter},
+                  {"mean", p.mean},
+                  {"std", p.std}});
     char text[160];
     std::snprintf(text, sizeof text, "mean %.4g %.4g %.4g, std %.4g %.4g %.4g", p.mean[0],
                   p.mean[1], p.mean[2], p.std[0], p.std[1], p.std[2]);
     tell("preprocessing: shorter side to " + std::to_string(p.resize) + " (" + filter +
          "), centre of " + std::to_string(p.width) + "x" + std::to_string(p.height) + ", " + text);
-    tell("               from " + imported.preprocessing_source);
-    for (const std::string& note : imported.notes) tell("note:          " + note);
+    tell("               from " + facts["source"].get<std::string>());
+    for (const Json& note : facts_["notes"]) tell("note:          " + note.get<std::string>());
   }
 
   void tell_plan(std::size_t found) {

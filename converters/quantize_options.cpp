@@ -13,7 +13,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kDescription =
-    "Turn a float checkpoint of a ViT or DeiT into a model, with photos to calibrate on.\n"
+    "Turn a float checkpoint of a ViT, DeiT or Swin into a model, with photos to calibrate on.\n"
     "The model is written when it is complete, before it is evaluated. An image for calibration\n"
     "that cannot be read is an error, because another set of images makes another model.";
 
@@ -47,7 +47,7 @@ void add_import_options(CLI::App& command, QuantizeArguments& arguments) {
   command.add_option("--key", arguments.key,
                      "Which dictionary of a PyTorch file, instead of the first usual one");
   command.add_option("--img-size", import.image_size,
-                     "Pixels of a side of the input; positions are resampled");
+                     "Pixels of a side of the input; a ViT's positions are resampled");
   command.add_option("--heads", import.heads, "Attention heads, where no file tells");
   command.add_option("--config", import.config, "config.json [beside the checkpoint]");
   command.add_option("--preset", import.preset,
@@ -111,9 +111,10 @@ CLI::App* add_quantize_command(CLI::App& app, QuantizeArguments& arguments) {
       "Exit status: 0 done, 1 done, but images of the evaluation could not be read, 2 usage, 3 a\n"
       "file cannot be read or written, 4 a file is damaged or unsupported.");
   command
-      ->add_option("checkpoint", arguments.checkpoint,
-                   "Floats of timm, Hugging Face or JAX: safetensors (or its index), PyTorch "
-                   ".pth/.pt, NumPy .npz")
+      ->add_option(
+          "checkpoint", arguments.checkpoint,
+          "Floats of timm, Microsoft, Hugging Face or JAX: safetensors (or its index), PyTorch "
+          ".pth/.pt, NumPy .npz")
       ->required();
   command->add_option("--images", arguments.images, kImages)->required()->type_name("PATH");
   command->add_option("-o,--output", arguments.model, "Model to write")->required();

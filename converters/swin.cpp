@@ -57,8 +57,11 @@ class Builder {
                     SwinStage& s) {
     for (std::size_t i = 0; i < s.blocks.size(); ++i) {
       const std::size_t shift = i % 2 == 0 ? 0 : s.window / 2;
-      x = block(name + "blocks." + std::to_string(i) + ".", x, s.blocks[i],
-                {s.heads, s.window, shift, std::move(s.blocks[i].bias)});
+      SwinBlock& b = s.blocks[i];
+      std::vector<float> beyond = b.qkv.bias;
+      beyond.resize(b.qkv.n);  // zeros where there is no bias
+      x = block(name + "blocks." + std::to_string(i) + ".", x, b,
+                {s.heads, s.window, shift, std::move(b.bias), std::move(beyond)});
     }
     network_.features.push_back({feature, x});
     if (s.feature_norm) {

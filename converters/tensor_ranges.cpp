@@ -16,27 +16,37 @@ class RangeObserver : public TensorObserver {
       const Layer& layer = network.layers[id];
       rows_[layer.result] = {layer.rows, needed[id]};
       if (std::holds_alternative<AttentionLayer>(layer.op)) {
-        rows_[score_grid_of(layer)] = {layer.rows, needed[id]};
+        rows_[softmax_grid_of(layer)] = {layer.rows, needed[id]};
       }
     }
   }
 
   void tensor(const std::string& name, std::span<float> values, std::size_t channels) override {
+    const auto it = rows_.find(name);
+    if (it == rows_.end()) return;
+    const auto [all, needed] = it->second;
     TensorRange& range = of(name, channels);
-    each_needed_row(name, values, channels, [&](std::span<const float> row) {
+    for (std::size_t r = 0; r * channels < values.size(); ++r) {
+      if (r % all >= needed) continue;
       ++range.rows;
+      const auto row = values.subspan(r * channels, channels);
       for (std::size_t c = 0; c < channels; ++c) {
         range.low[c] = std::min(range.low[c], row[c]);
         range.high[c] = std::max(range.high[c], row[c]);
       }
-    });
+    }
   }
-  bool scores(const std::string& name, std::span<float> values, std::size_t tokens) override {
-    tensor(name, values, tokens);
-    TensorRange& range = of(name, tokens);
-    each_needed_row(name, values, tokens, [&](std::span<const float> row) {
-      const float largest = *std::max_element(row.begin(), row.end());
-      range.lowest_row_maximum = std::min(range.lowest_row_maximum, largest);
+  bool scores(const std::string& name, std::span<float> values,
+              const ScoreLayout& layout) override {
+    const std::size_t needed = rows_.at(name).needed;
+    TensorRange& range = of(name, 1);
+    layout.each_row(values, [&](std::span<const float> row, std::size_t query) {
+      if (query >= needed) return;
+      ++range.rows;
+      const auto [low, high] = std::minmax_element(row.begin(), row.end());
+      range.low[0] = std::min(range.low[0], *low);
+      range.high[0] = std::max(range.high[0], *high);
+      range.lowest_row_maximum = std::min(range.lowest_row_maximum, *high);
     });
     return false;
   }
@@ -56,15 +66,6 @@ class RangeObserver : public TensorObserver {
       range.lowest_row_maximum = kInfinity;
     }
     return range;
-  }
-  template <typename Body>
-  void each_needed_row(const std::string& name, std::span<const float> values, std::size_t channels,
-                       const Body& body) const {
-    const auto it = rows_.find(name);
-    const Rows rows = it == rows_.end() ? Rows{} : it->second;
-    for (std::size_t r = 0; r * channels < values.size(); ++r) {
-      if (r % rows.all < rows.needed) body(values.subspan(r * channels, channels));
-    }
   }
 
   std::map<std::string, Rows> rows_;

@@ -13,7 +13,7 @@ namespace intaglio {
 
 /// Of one tensor, over the rows that the logits depend on.
 struct TensorRange {
-  std::vector<float> low, high;  ///< [channels]
+  std::vector<float> low, high;  ///< [channels]; of scores, one for all
   float lowest_row_maximum = 0;  ///< scores only
   std::size_t rows = 0;          ///< that were seen
 
@@ -24,7 +24,7 @@ struct TensorRange {
   float middle(std::size_t c) const { return (high[c] + low[c]) / 2; }
 };
 
-/// By the names that TensorObserver has.
+/// Of the layers' results, and what softmaxes take, by the names that TensorObserver has.
 using TensorRanges = std::map<std::string, TensorRange>;
 
 TensorRanges measure_ranges(const Network& network, const CalibrationImages& images,

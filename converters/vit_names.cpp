@@ -2,22 +2,10 @@
 
 #include <algorithm>
 
-#include "graph/error.h"
-#include "graph/safetensors.h"
-
 namespace intaglio {
 namespace {
 
-const char* const kKnownSchemes =
-    "blocks.0... (timm), vit.encoder.layer.0... or deit.encoder.layer.0... (Hugging Face), "
-    "Transformer/encoderblock_0... (JAX)";
-
-/// Parts of names that belong to relatives of the ViT which compute something else.
-struct Relative {
-  const char* piece;
-  const char* what;
-};
-constexpr Relative kRelatives[] = {
+constexpr RelativeName kRelatives[] = {
     {"pre_logits", "a representation layer before the head"},
     {"fc_norm", "a head on pooled tokens instead of the class token"},
     {"attn_pool", "a head on pooled tokens instead of the class token"},
@@ -29,19 +17,6 @@ constexpr Relative kRelatives[] = {
     {"rel_pos", "relative positions"},
     {"relative_position", "relative positions"},
 };
-
-/// Whether a tensor of any block ends like this.
-bool in_any_block(const Checkpoint& checkpoint, const VitNames& names, const std::string& ending) {
-  const auto& shapes = checkpoint.shapes();
-  return std::any_of(shapes.lower_bound(names.blocks), shapes.end(), [&](const auto& t) {
-    return t.first.starts_with(names.blocks) && t.first.ends_with(ending);
-  });
-}
-
-bool has_any(const Checkpoint& checkpoint, const std::string& prefix) {
-  const auto it = checkpoint.shapes().lower_bound(prefix);
-  return it != checkpoint.shapes().end() && it->first.starts_with(prefix);
-}
 
 VitNames torch_names() {
   VitNames n;
@@ -69,8 +44,8 @@ VitNames timm_names(const Checkpoint& checkpoint) {
   // timm's names of the layer scale, and those of DeiT III's authors.
   for (const auto& [attention, mlp] :
        {std::pair{"ls1.gamma", "ls2.gamma"}, std::pair{"gamma_1", "gamma_2"}}) {
-    if (in_any_block(checkpoint, n, std::string(".") + attention) ||
-        in_any_block(checkpoint, n, std::string(".") + mlp)) {
+    if (has_any(checkpoint, n.blocks, std::string(".") + attention) ||
+        has_any(checkpoint, n.blocks, std::string(".") + mlp)) {
       n.in_block.scale_attention = attention;
       n.in_block.scale_mlp = mlp;
     }
@@ -139,22 +114,6 @@ VitNames jax_names(const std::string& root) {
   return n;
 }
 
-[[noreturn]] void fail_unrecognized(const Checkpoint& checkpoint) {
-  constexpr std::size_t kShown = 4;
-  std::string found;
-  std::size_t shown = 0;
-  for (const auto& [name, shape] : checkpoint.shapes()) {
-    if (shown == kShown) break;
-    found += (shown++ == 0 ? "" : ", ") + printable(name);
-  }
-  if (checkpoint.shapes().size() > kShown) {
-    found += " and " + std::to_string(checkpoint.shapes().size() - kShown) + " others";
-  }
-  throw Error(ErrorCode::kUnsupported,
-              checkpoint.name() + ": expected a ViT or DeiT with tensors " + kKnownSchemes +
-                  ", found " + (found.empty() ? "no tensor" : found));
-}
-
 VitNames names_of_scheme(const Checkpoint& checkpoint) {
   if (has_any(checkpoint, "blocks.")) return timm_names(checkpoint);
   for (const char* model : {"vit.", "deit."}) {
@@ -179,17 +138,11 @@ bool VitNames::ignores(const std::string& tensor) const {
 
 VitNames recognize_vit_names(const Checkpoint& checkpoint) {
   VitNames names = names_of_scheme(checkpoint);
-  for (const auto& [name, shape] : checkpoint.shapes()) {
-    if (names.ignores(name)) continue;
-    for (const Relative& relative : kRelatives) {
-      if (name.find(relative.piece) == std::string::npos) continue;
-      throw Error(ErrorCode::kUnsupported, checkpoint.name() + ": tensor " + printable(name) +
-                                               ": " + relative.what + " cannot be imported");
-    }
-  }
+  refuse_relatives(checkpoint, kRelatives,
+                   [&](const std::string& tensor) { return names.ignores(tensor); });
   const auto& qkv = names.in_block.qkv;
   names.qkv_bias = std::any_of(qkv.begin(), qkv.end(), [&](const std::string& module) {
-    return in_any_block(checkpoint, names, names.separator + module + names.bias);
+    return has_any(checkpoint, names.blocks, names.separator + module + names.bias);
   });
   return names;
 }

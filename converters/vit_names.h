@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "converters/checkpoint.h"
+#include "converters/tensor_names.h"
 
 namespace intaglio {
 
@@ -23,11 +24,7 @@ struct VitNames {
   std::string head_dist;  ///< classifies the distillation token; empty: nothing does
   std::string blocks;
   char separator = '.';
-  struct Block {
-    std::string norm1, proj, norm2, fc1, fc2;
-    std::vector<std::string> qkv;            ///< one module for all, or one each
-    std::string scale_attention, scale_mlp;  ///< layer scale, tensors; empty: none
-  } in_block;
+  BlockNames in_block;
   bool qkv_bias = true;
   bool position_without_prefix = false;  ///< allowed: positions for patches alone
   float epsilon = 1e-6F;                 ///< of norms, unless a config tells another

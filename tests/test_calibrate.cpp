@@ -217,8 +217,10 @@ TEST_CASE("the float network goes on with what an observer writes") {
       CHECK(values.size() % channels == 0);
       if (name == zeroed) std::fill(values.begin(), values.end(), 0.0F);
     }
-    bool scores(const std::string&, std::span<float> values, std::size_t tokens) override {
-      std::fill(values.begin(), values.end(), 1 / static_cast<float>(tokens));
+    bool scores(const std::string&, std::span<float> values, const ScoreLayout& layout) override {
+      layout.each_row(values, [](std::span<float> row, std::size_t) {
+        std::fill(row.begin(), row.end(), 1 / static_cast<float>(row.size()));
+      });
       return true;
     }
     std::string zeroed;

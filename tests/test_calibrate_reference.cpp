@@ -25,7 +25,7 @@ nlohmann::json read_json(const std::filesystem::path& path) {
 }
 
 Network deit_tiny(const std::filesystem::path& checkpoint) {
-  return network_of(import_float(Checkpoint::open(checkpoint), {}).vit);
+  return network_of(import_float(Checkpoint::open(checkpoint), {}));
 }
 
 /// Whether a grid is the reference's: the same zero point, and every scale within a thousandth.

@@ -33,14 +33,14 @@ CalibrationImages noise(const Network& network, std::size_t count, std::size_t b
 /// Extremes of all probabilities, and whether each row of them sums to one.
 struct Watcher : TensorObserver {
   void tensor(const std::string&, std::span<float>, std::size_t) override {}
-  bool scores(const std::string&, std::span<float>, std::size_t) override { return false; }
+  bool scores(const std::string&, std::span<float>, const ScoreLayout&) override { return false; }
   void probabilities(const std::string& name, std::span<float> values,
-                     std::size_t tokens) override {
-    for (std::size_t at = 0; at < values.size(); at += tokens) {
+                     const ScoreLayout& layout) override {
+    layout.each_row(values, [](std::span<const float> row, std::size_t) {
       double sum = 0;
-      for (const float p : values.subspan(at, tokens)) sum += double{p};
+      for (const float p : row) sum += double{p};
       CHECK(sum == Approx(1).epsilon(1e-5));
-    }
+    });
     const auto [low, high] = std::minmax_element(values.begin(), values.end());
     auto& seen = extremes.try_emplace(name, *low, *high).first->second;
     seen = {std::min(seen.first, *low), std::max(seen.second, *high)};

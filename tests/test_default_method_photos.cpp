@@ -98,7 +98,7 @@ TEST_CASE("the default method keeps DeiT-Tiny's accuracy") {
   const auto results = shared_path("golden/deit_tiny/results.json");
   const auto list = shared_path("images/labels.csv");
   if (!checkpoint || !logits || !results || !list) return;
-  Network network = network_of(import_float(Checkpoint::open(*checkpoint), {}).vit);
+  Network network = network_of(import_float(Checkpoint::open(*checkpoint), {}));
   const auto json = nlohmann::json::parse(std::ifstream(*results));
   const auto names = json.at("calibration").get<std::set<std::string>>();
   const Photos seen = load_photos(*list, network.preprocessing, names, true);

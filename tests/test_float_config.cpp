@@ -30,7 +30,7 @@ struct Files {
   std::string config, preprocessor;
   std::string name = "model.safetensors";
 
-  ImportedVit import(const FloatImportOptions& options = two_heads()) const {
+  ImportedModel import(const FloatImportOptions& options = two_heads()) const {
     const Folder folder;
     if (!config.empty()) folder.write("config.json", config);
     if (!preprocessor.empty()) folder.write("preprocessor_config.json", preprocessor);
@@ -74,7 +74,7 @@ TEST_CASE("heads and the norms' epsilon come from config.json") {
       "hidden_size":10,"intermediate_size":14,"num_hidden_layers":2,"patch_size":4,
       "image_size":12,"hidden_act":"gelu","id2label":{"0":"a","1":"b","2":"c"},"qkv_bias":true})")
                                .import(none)
-                               .vit;
+                               .vit();
   CHECK(hugging_face.heads == 5);
   CHECK(hugging_face.norm.epsilon == 1e-5F);
   CHECK(hugging_face.blocks[1].norm2.epsilon == 1e-5F);
@@ -82,11 +82,11 @@ TEST_CASE("heads and the norms' epsilon come from config.json") {
       "global_pool":"token","model_args":{"num_heads":1,"depth":2,"img_size":[12,12]},
       "pretrained_cfg":{"input_size":[3,12,12],"num_classes":7}})")
                        .import(none)
-                       .vit;
+                       .vit();
   CHECK(timm.heads == 1);
   CHECK(timm.provenance.at("arch") == "vit_nano");
-  CHECK(with_metadata("config", R"({"num_heads":5})").import(none).vit.heads == 5);
-  CHECK(with_config(R"({"num_attention_heads":5})").import().vit.heads == 2);
+  CHECK(with_metadata("config", R"({"num_heads":5})").import(none).vit().heads == 5);
+  CHECK(with_config(R"({"num_attention_heads":5})").import().vit().heads == 2);
 }
 
 TEST_CASE("a config may lie elsewhere") {
@@ -94,7 +94,7 @@ TEST_CASE("a config may lie elsewhere") {
   FloatImportOptions options;
   options.config = elsewhere.write("other.json", R"({"num_heads":5})");
   elsewhere.write("preprocessor_config.json", R"({"image_mean":[0.1,0.2,0.3]})");
-  const Vit vit = with_config(R"({"num_heads":1})").import(options).vit;
+  const Vit vit = with_config(R"({"num_heads":1})").import(options).vit();
   CHECK(vit.heads == 5);
   CHECK(vit.preprocessing.mean == std::array{0.1, 0.2, 0.3});
   options.config = elsewhere / "missing.json";
@@ -201,41 +201,41 @@ TEST_CASE("preprocessing comes from the most specific source") {
       "crop_pct":0.95,"interpolation":"bilinear"}})");
   files.preprocessor = R"({"image_mean":[0.3,0.3,0.3],"resample":3})";
   files.checkpoint.metadata = {{"mean", "[0.4,0.4,0.4]"}, {"crop_pct", "0.6"}};
-  const ImportedVit found = files.import();
-  CHECK(found.vit.preprocessing.mean == std::array{0.3, 0.3, 0.3});
-  CHECK(found.vit.preprocessing.std == std::array{0.2, 0.2, 0.2});
-  CHECK(found.vit.preprocessing.interpolation == Interpolation::kBicubic);
-  CHECK(found.vit.preprocessing.resize == 12);
+  const ImportedModel found = files.import();
+  CHECK(found.vit().preprocessing.mean == std::array{0.3, 0.3, 0.3});
+  CHECK(found.vit().preprocessing.std == std::array{0.2, 0.2, 0.2});
+  CHECK(found.vit().preprocessing.interpolation == Interpolation::kBicubic);
+  CHECK(found.vit().preprocessing.resize == 12);
   CHECK(found.preprocessing_source ==
         "preprocessor_config.json (mean, interpolation), config.json (std, crop)");
-  CHECK(found.vit.provenance.at("preprocessing") == found.preprocessing_source);
+  CHECK(found.vit().provenance.at("preprocessing") == found.preprocessing_source);
 
   FloatImportOptions options = two_heads();
   options.preset = "vit";
   options.std = {0.7, 0.7, 0.7};
   options.crop_pct = 0.5;
-  const ImportedVit asked = files.import(options);
-  CHECK(asked.vit.preprocessing.mean == kHalf);
-  CHECK(asked.vit.preprocessing.std == std::array{0.7, 0.7, 0.7});
-  CHECK(asked.vit.preprocessing.resize == 24);
+  const ImportedModel asked = files.import(options);
+  CHECK(asked.vit().preprocessing.mean == kHalf);
+  CHECK(asked.vit().preprocessing.std == std::array{0.7, 0.7, 0.7});
+  CHECK(asked.vit().preprocessing.resize == 24);
   CHECK(asked.preprocessing_source == "options (std, crop), preset vit (mean, interpolation)");
   options.interpolation = Interpolation::kBilinear;
-  CHECK(files.import(options).vit.preprocessing.interpolation == Interpolation::kBilinear);
+  CHECK(files.import(options).vit().preprocessing.interpolation == Interpolation::kBilinear);
 
   options.preset = "best";
   check_error([&] { files.import(options); }, ErrorCode::kInvalidArgument,
               "expected one of deit, vit, vit-augreg, swin, imagenet, found 'best'");
   Files metadata = with_metadata("mean", "[0.4,0.4,0.4]");
   metadata.checkpoint.metadata["interpolation"] = "bilinear";
-  CHECK(metadata.import().vit.preprocessing.mean == std::array{0.4, 0.4, 0.4});
-  CHECK(metadata.import().vit.preprocessing.interpolation == Interpolation::kBilinear);
+  CHECK(metadata.import().vit().preprocessing.mean == std::array{0.4, 0.4, 0.4});
+  CHECK(metadata.import().vit().preprocessing.interpolation == Interpolation::kBilinear);
   CHECK_THAT(metadata.import().preprocessing_source,
              Catch::StartsWith("metadata (mean, interpolation), preset"));
 }
 
 TEST_CASE("preprocessors of Hugging Face tell size and crop") {
   const auto resize = [](const std::string& preprocessor) {
-    const Preprocessing p = with_preprocessor(preprocessor).import().vit.preprocessing;
+    const Preprocessing p = with_preprocessor(preprocessor).import().vit().preprocessing;
     CHECK(p.height == 12);
     CHECK(p.width == 12);
     return p.resize;
@@ -246,31 +246,32 @@ TEST_CASE("preprocessors of Hugging Face tell size and crop") {
   CHECK(resize(R"({"size":15,"crop_size":{"height":12,"width":12},"do_center_crop":true})") == 15);
   CHECK(resize(R"({"size":12,"crop_size":10,"do_center_crop":false})") == 12);
   CHECK(resize(R"({"resample":2})") == 13);
-  const ImportedVit stretched = with_preprocessor(R"({"size":12})").import();
+  const ImportedModel stretched = with_preprocessor(R"({"size":12})").import();
   CHECK_THAT(stretched.notes.at(0), Catch::Contains("stretches images to a square"));
   CHECK(with_preprocessor(R"({"size":{"shortest_edge":12}})").import().notes.size() == 1);
   const Preprocessing raw =
-      with_preprocessor(R"({"do_normalize":false})").import().vit.preprocessing;
+      with_preprocessor(R"({"do_normalize":false})").import().vit().preprocessing;
   CHECK(raw.mean == std::array{0.0, 0.0, 0.0});
   CHECK(raw.std == std::array{1.0, 1.0, 1.0});
   FloatImportOptions larger = two_heads();
   larger.image_size = 24;
-  CHECK(
-      with_preprocessor(R"({"size":16,"crop_size":12})").import(larger).vit.preprocessing.resize ==
-      32);
+  CHECK(with_preprocessor(R"({"size":16,"crop_size":12})")
+            .import(larger)
+            .vit()
+            .preprocessing.resize == 32);
 }
 
 TEST_CASE("without a word on preprocessing the names decide") {
   const auto check = [](const Files& files, const std::array<double, 3>& mean, int resize,
                         const std::string& source) {
-    const ImportedVit found = files.import();
-    CHECK(found.vit.preprocessing.mean == mean);
-    CHECK(found.vit.preprocessing.resize == resize);
+    const ImportedModel found = files.import();
+    CHECK(found.vit().preprocessing.mean == mean);
+    CHECK(found.vit().preprocessing.resize == resize);
     CHECK(found.preprocessing_source == source + " (mean, std, interpolation, crop)");
     return found;
   };
   Files files;
-  const ImportedVit assumed = check(files, kImageNetMean, 13, "preset deit, assumed");
+  const ImportedModel assumed = check(files, kImageNetMean, 13, "preset deit, assumed");
   CHECK_THAT(assumed.notes.back(), Catch::Contains("assumed preset deit"));
   files.name = "My_DeiT_tiny.safetensors";
   CHECK(check(files, kImageNetMean, 13, "preset deit, by the name").notes.empty());
@@ -293,11 +294,11 @@ TEST_CASE("from 384 pixels on nothing is cropped") {
     files.checkpoint = export_timm(tiny_vit({.image = image, .patch = patch}).vit);
     FloatImportOptions options;
     options.heads = 1;
-    const Preprocessing p = files.import(options).vit.preprocessing;
+    const Preprocessing p = files.import(options).vit().preprocessing;
     CHECK(p.resize == resize);
     CHECK(p.height == static_cast<int>(image));
     options.preset = "vit";
-    CHECK(files.import(options).vit.preprocessing.resize == (image == 384 ? 384 : 248));
+    CHECK(files.import(options).vit().preprocessing.resize == (image == 384 ? 384 : 248));
   }
 }
 

@@ -8,6 +8,7 @@
 #include "converters/fqvit_import.h"
 #include "converters/resample_position.h"
 #include "tests/support/archives.h"
+#include "tests/support/equal_networks.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/float_checkpoints.h"
 #include "tests/support/shared_data.h"
@@ -19,7 +20,7 @@ const ErrorCode kFormat = ErrorCode::kFormat;
 const ErrorCode kUnsupported = ErrorCode::kUnsupported;
 const ErrorCode kInvalidArgument = ErrorCode::kInvalidArgument;
 
-ImportedVit imported(const Checkpoint& checkpoint, const FloatImportOptions& options = {}) {
+ImportedModel imported(const Checkpoint& checkpoint, const FloatImportOptions& options = {}) {
   const Folder folder;
   return import_float(opened(folder, checkpoint), options);
 }
@@ -29,18 +30,8 @@ FloatImportOptions heads(std::size_t count) {
   return options;
 }
 
-void check_equal(const FloatLinear& a, const FloatLinear& b) {
-  CHECK(a.n == b.n);
-  CHECK(a.k == b.k);
-  CHECK(a.weight == b.weight);
-  CHECK(a.bias == b.bias);
-}
-void check_equal(const FloatNorm& a, const FloatNorm& b) {
-  CHECK(a.gamma == b.gamma);
-  CHECK(a.beta == b.beta);
-}
 /// All but preprocessing, provenance and the norms' epsilon.
-void check_equal(const Vit& a, const Vit& b) {
+void check_vit(const Vit& a, const Vit& b) {
   CHECK(a.image_size == b.image_size);
   CHECK(a.patch == b.patch);
   CHECK(a.dim == b.dim);
@@ -60,26 +51,6 @@ void check_equal(const Vit& a, const Vit& b) {
   }
   check_equal(a.norm, b.norm);
   check_equal(a.head, b.head);
-}
-/// Parameters of all layers.
-void check_equal(const Network& a, const Network& b) {
-  REQUIRE(a.layers.size() == b.layers.size());
-  for (std::size_t i = 0; i < a.layers.size(); ++i) {
-    INFO(a.layers[i].name);
-    CHECK(a.layers[i].name == b.layers[i].name);
-    CHECK(a.layers[i].rows == b.layers[i].rows);
-    REQUIRE(a.layers[i].op.index() == b.layers[i].op.index());
-    if (const auto* linear = std::get_if<LinearLayer>(&a.layers[i].op)) {
-      check_equal(*linear, std::get<LinearLayer>(b.layers[i].op));
-    } else if (const auto* norm = std::get_if<NormLayer>(&a.layers[i].op)) {
-      check_equal(*norm, std::get<NormLayer>(b.layers[i].op));
-    } else if (const auto* embed = std::get_if<EmbedLayer>(&a.layers[i].op)) {
-      CHECK(embed->tokens == std::get<EmbedLayer>(b.layers[i].op).tokens);
-      CHECK(embed->position == std::get<EmbedLayer>(b.layers[i].op).position);
-    } else if (const auto* attention = std::get_if<AttentionLayer>(&a.layers[i].op)) {
-      CHECK(attention->heads == std::get<AttentionLayer>(b.layers[i].op).heads);
-    }
-  }
 }
 void check_epsilon(const Vit& vit, float epsilon) {
   for (const VitBlock& b : vit.blocks) {
@@ -167,17 +138,17 @@ TEST_CASE("all schemes of names give the same network") {
   };
   for (const TinyShape& shape : shapes) {
     const Vit vit = tiny_vit(shape).vit;
-    const ImportedVit timm = imported(export_timm(vit), heads(vit.heads));
-    check_equal(timm.vit, vit);
-    check_epsilon(timm.vit, 1e-6F);
+    const ImportedModel timm = imported(export_timm(vit), heads(vit.heads));
+    check_vit(timm.vit(), vit);
+    check_epsilon(timm.vit(), 1e-6F);
     CHECK(timm.scheme == "timm");
-    const ImportedVit hugging_face = imported(export_hugging_face(vit), heads(vit.heads));
-    check_equal(hugging_face.vit, vit);
-    check_epsilon(hugging_face.vit, 1e-12F);
+    const ImportedModel hugging_face = imported(export_hugging_face(vit), heads(vit.heads));
+    check_vit(hugging_face.vit(), vit);
+    check_epsilon(hugging_face.vit(), 1e-12F);
     CHECK(hugging_face.scheme == "Hugging Face ViT");
-    const ImportedVit jax = imported(export_jax(vit));
-    check_equal(jax.vit, vit);
-    check_epsilon(jax.vit, 1e-6F);
+    const ImportedModel jax = imported(export_jax(vit));
+    check_vit(jax.vit(), vit);
+    check_epsilon(jax.vit(), 1e-6F);
     CHECK(jax.scheme == "JAX");
   }
 }
@@ -193,11 +164,11 @@ TEST_CASE("JAX's names in JAX's container") {
   }
   const Folder folder;
   const auto path = folder.write("B_16.npz", zip_archive(entries));
-  const ImportedVit found = import_float(intaglio::Checkpoint::open(path), {});
-  check_equal(found.vit, vit);
-  CHECK(found.vit.provenance.at("source") == "'B_16.npz' (NumPy archive, names of JAX)");
-  CHECK(found.vit.provenance.at("arch") == "vit");
-  CHECK(found.vit.provenance.at("sizes") ==
+  const ImportedModel found = import_float(intaglio::Checkpoint::open(path), {});
+  check_vit(found.vit(), vit);
+  CHECK(found.vit().provenance.at("source") == "'B_16.npz' (NumPy archive, names of JAX)");
+  CHECK(found.vit().provenance.at("arch") == "vit");
+  CHECK(found.vit().provenance.at("sizes") ==
         "2 blocks, 10 channels, 2 heads, 14 hidden, patches of 4 pixels, images of 12, 3 classes");
 }
 
@@ -205,24 +176,24 @@ TEST_CASE("what inference does not need is left out") {
   const Vit vit = small_vit();
   Checkpoint training = export_jax(vit, "opt/target/");
   training.tensors["opt/state/param_states/cls/momentum"] = zeros({3});
-  check_equal(imported(training).vit, vit);
+  check_vit(imported(training).vit(), vit);
   Checkpoint pooled = export_hugging_face(vit);
   pooled.tensors["vit.pooler.dense.weight"] = zeros({10, 10});
   pooled.tensors["vit.embeddings.mask_token"] = zeros({1, 1, 10});
   pooled.tensors["vit.embeddings.position_ids"] =
       Checkpoint::Tensor::of<std::int64_t>({1, 2}, {0, 1});
-  check_equal(imported(pooled, heads(2)).vit, vit);
+  check_vit(imported(pooled, heads(2)).vit(), vit);
 }
 
 TEST_CASE("a distilled model classifies both tokens") {
   const Vit vit = distilled(small_vit());
   REQUIRE(vit.prefix() == 2);
-  check_equal(imported(export_timm(vit), heads(2)).vit, vit);
-  check_equal(imported(export_hugging_face(vit), heads(2)).vit, vit);
+  check_vit(imported(export_timm(vit), heads(2)).vit(), vit);
+  check_vit(imported(export_hugging_face(vit), heads(2)).vit(), vit);
   Checkpoint two = export_timm(vit);
   two.tensors["head.bias"] = Checkpoint::Tensor::of<float>({3}, {1, 2, 3});
   two.tensors["head_dist.bias"] = Checkpoint::Tensor::of<float>({3}, {3, 0, -4});
-  CHECK(imported(two, heads(2)).vit.head.bias == std::vector<float>{2, 1, -0.5F});
+  CHECK(imported(two, heads(2)).vit().head.bias == std::vector<float>{2, 1, -0.5F});
 }
 
 TEST_CASE("a distillation token may have no head") {
@@ -238,15 +209,15 @@ TEST_CASE("a distillation token may have no head") {
   for (std::size_t i = 0; i < vit.head.weight.size(); ++i) {
     vit.head.weight[i] = i % 20 < 10 ? small.head.weight[i / 20 * 10 + i % 20] : 0;
   }
-  check_equal(imported(checkpoint, heads(2)).vit, vit);
+  check_vit(imported(checkpoint, heads(2)).vit(), vit);
 }
 
 TEST_CASE("layer scale is folded") {
   for (const auto& [attention, mlp] :
        {std::pair{"ls1.gamma", "ls2.gamma"}, std::pair{"gamma_1", "gamma_2"}}) {
     const auto [checkpoint, vit] = layer_scaled(attention, mlp);
-    const ImportedVit found = imported(checkpoint, heads(2));
-    check_equal(found.vit, vit);
+    const ImportedModel found = imported(checkpoint, heads(2));
+    check_vit(found.vit(), vit);
     CHECK(found.notes.back() == "layer scale was folded into the weights before it");
   }
 }
@@ -255,7 +226,7 @@ TEST_CASE("what overflows when it is folded or resampled is named") {
   const std::vector<float> large(10, 3e38F);
   Checkpoint scaled = layer_scaled("ls1.gamma", "ls2.gamma").first;
   scaled.tensors["blocks.1.mlp.fc2.bias"] = Checkpoint::Tensor::of({10}, large);
-  CHECK(imported(scaled, heads(2)).vit.blocks.size() == 2);
+  CHECK(imported(scaled, heads(2)).vit().blocks.size() == 2);
   scaled.tensors["blocks.1.ls2.gamma"] = Checkpoint::Tensor::of({10}, large);
   check_error([&] { imported(scaled, heads(2)); }, kFormat,
               "tensor 'blocks.1.ls2.gamma': times the weights it overflows");
@@ -264,7 +235,7 @@ TEST_CASE("what overflows when it is folded or resampled is named") {
   for (std::size_t i = 0; i < 100; ++i) alternating[i] = i / 10 % 2 == 0 ? 3e38F : -3e38F;
   positions.tensors["pos_embed"] = Checkpoint::Tensor::of({1, 10, 10}, alternating);
   FloatImportOptions options = heads(2);
-  CHECK(imported(positions, options).vit.patches() == 9);
+  CHECK(imported(positions, options).vit().patches() == 9);
   options.image_size = 20;
   check_error([&] { imported(positions, options); }, kFormat,
               "tensor 'pos_embed': resampled it overflows");
@@ -276,7 +247,7 @@ TEST_CASE("positions may be of patches alone") {
   std::fill_n(vit.position.begin(), vit.dim, 0.0F);
   checkpoint.tensors["pos_embed"] = Checkpoint::Tensor::of(
       {1, 9, 10}, std::vector<float>(vit.position.begin() + 10, vit.position.end()));
-  check_equal(imported(checkpoint, heads(2)).vit, vit);
+  check_vit(imported(checkpoint, heads(2)).vit(), vit);
   check_cases({{"'vit.embeddings.position_embeddings': expected [1, 1 + a square number of",
                 tensor("vit.embeddings.position_embeddings", zeros({1, 9, 10})), kFormat,
                 export_hugging_face(vit)}});
@@ -285,9 +256,9 @@ TEST_CASE("positions may be of patches alone") {
 TEST_CASE("qkv may have no bias") {
   Vit vit = small_vit();
   for (VitBlock& b : vit.blocks) b.qkv.bias.clear();
-  check_equal(imported(export_timm(vit), heads(2)).vit, vit);
-  check_equal(imported(export_hugging_face(vit), heads(2)).vit, vit);
-  check_equal(imported(export_jax(vit)).vit, vit);
+  check_vit(imported(export_timm(vit), heads(2)).vit(), vit);
+  check_vit(imported(export_hugging_face(vit), heads(2)).vit(), vit);
+  check_vit(imported(export_jax(vit)).vit(), vit);
 }
 
 TEST_CASE("each missing tensor of a float checkpoint is named") {
@@ -347,7 +318,7 @@ TEST_CASE("names of no known scheme are shown") {
     other.tensors[name] = zeros({1});
   }
   check_error([&] { imported(other); }, kUnsupported,
-              "expected a ViT or DeiT with tensors blocks.0");
+              "expected a ViT, DeiT or Swin with tensors blocks.0");
   check_error([&] { imported(other); }, kUnsupported,
               "found 'layers.0.a', 'layers.0.b', 'layers.1.a', 'layers.1.b' and 1 others");
 }
@@ -384,10 +355,10 @@ TEST_CASE("absurd sizes are named") {
 
 TEST_CASE("heads come from options, else from shapes, else they are 64 channels wide") {
   const Checkpoint wide = export_timm(tiny_vit({.dim = 128}).vit);
-  const ImportedVit assumed = imported(wide);
-  CHECK(assumed.vit.heads == 2);
+  const ImportedModel assumed = imported(wide);
+  CHECK(assumed.vit().heads == 2);
   CHECK_THAT(assumed.notes.at(0), Catch::Contains("assumed 2"));
-  CHECK(imported(wide, heads(4)).vit.heads == 4);
+  CHECK(imported(wide, heads(4)).vit().heads == 4);
   check_error([&] { imported(wide, heads(0)); }, kInvalidArgument, "divides 128 channels, found 0");
   check_error([&] { imported(wide, heads(3)); }, kInvalidArgument, "divides 128 channels, found 3");
   check_error([&] { imported(export_timm(small_vit())); }, kInvalidArgument,
@@ -462,11 +433,11 @@ TEST_CASE("a model may take images of another size") {
     Vit larger = vit;
     larger.image_size = 20;
     larger.position = resample_position(vit.position, vit.prefix(), 3, 5, vit.dim);
-    const ImportedVit found = imported(export_timm(vit), options);
-    check_equal(found.vit, larger);
-    CHECK(found.vit.preprocessing.height == 20);
-    CHECK(found.vit.preprocessing.width == 20);
-    CHECK(found.vit.preprocessing.resize == 22);
+    const ImportedModel found = imported(export_timm(vit), options);
+    check_vit(found.vit(), larger);
+    CHECK(found.vit().preprocessing.height == 20);
+    CHECK(found.vit().preprocessing.width == 20);
+    CHECK(found.vit().preprocessing.resize == 22);
     CHECK_THAT(found.notes.at(0), Catch::Contains("from images of 12 to 20 pixels"));
   }
   for (const std::size_t size : {0U, 3U, 21U, 4100U}) {
@@ -481,13 +452,13 @@ TEST_CASE("the float checkpoint of DeiT-Tiny is that of the calibrated one") {
   const auto weights = shared_path("weights/deit_tiny_patch16_224.safetensors");
   const auto calibrated = shared_path("golden/deit_tiny/model.safetensors");
   if (!weights || !calibrated) return;
-  const ImportedVit found = import_float(intaglio::Checkpoint::open(*weights), {});
+  const ImportedModel found = import_float(intaglio::Checkpoint::open(*weights), {});
   const Network expected = import_fqvit(Safetensors::open(*calibrated)).network;
-  check_equal(network_of(found.vit), expected);
-  check_epsilon(found.vit, 1e-6F);
-  CHECK(found.vit.preprocessing == expected.preprocessing);
+  check_equal(network_of(found), expected);
+  check_epsilon(found.vit(), 1e-6F);
+  CHECK(found.vit().preprocessing == expected.preprocessing);
   CHECK(found.preprocessing_source == "preset deit, by the name (mean, std, interpolation, crop)");
-  CHECK(found.vit.provenance.at("source") ==
+  CHECK(found.vit().provenance.at("source") ==
         "'deit_tiny_patch16_224.safetensors' (safetensors, names of timm)");
 }
 

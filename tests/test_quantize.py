@@ -6,6 +6,7 @@ usage: test_quantize.py CONVERT CLASSIFY GLYPHS_FOLDER SHARED_FOLDER
 
 import csv
 import json
+import math
 import os
 import random
 import shutil
@@ -47,31 +48,56 @@ def float_glyphs(path):
     write_safetensors(path, tensors, {key: metadata[key] for key in kept if key in metadata})
 
 
+class RandomTensors:
+    """Layers that nothing but names and shapes describes."""
+
+    def __init__(self):
+        self.numbers, self.tensors = random.Random(1), {}
+
+    def add(self, name, *shape, scale=0.2, offset=0.0):
+        values = [offset + scale * self.numbers.gauss(0, 1) for _ in range(math.prod(shape))]
+        self.tensors[name] = (list(shape), struct.pack(f"<{len(values)}f", *values))
+
+    def linear(self, name, n, *k, bias=True):
+        self.add(name + ".weight", n, *k)
+        if bias:
+            self.add(name + ".bias", n)
+
+    def norm(self, name, dim):
+        self.add(name + ".weight", dim, offset=1.0), self.add(name + ".bias", dim)
+
+    def block(self, name, dim, hidden):
+        self.norm(name + "norm1", dim), self.norm(name + "norm2", dim)
+        self.linear(name + "attn.qkv", 3 * dim, dim), self.linear(name + "attn.proj", dim, dim)
+        self.linear(name + "mlp.fc1", hidden, dim), self.linear(name + "mlp.fc2", dim, hidden)
+
+
 def random_vit(path, dim=64, patch=8, grid=4, hidden=48, classes=5):
-    """A ViT of one block that nothing but names and shapes describes."""
-    numbers = random.Random(1)
-    tensors = {}
+    """A ViT of one block."""
+    made = RandomTensors()
+    made.add("cls_token", 1, 1, dim), made.add("pos_embed", 1, 1 + grid * grid, dim)
+    made.linear("patch_embed.proj", dim, 3, patch, patch)
+    made.block("blocks.0.", dim, hidden)
+    made.norm("norm", dim), made.linear("head", classes, dim)
+    write_safetensors(path, made.tensors, {})
 
-    def add(name, *shape, scale=0.2, offset=0.0):
-        count = 1
-        for n in shape:
-            count *= n
-        values = [offset + scale * numbers.gauss(0, 1) for _ in range(count)]
-        tensors[name] = (list(shape), struct.pack(f"<{count}f", *values))
 
-    def linear(name, n, k):
-        add(name + ".weight", n, k), add(name + ".bias", n)
-
-    def norm(name):
-        add(name + ".weight", dim, offset=1.0), add(name + ".bias", dim)
-
-    add("cls_token", 1, 1, dim), add("pos_embed", 1, 1 + grid * grid, dim)
-    add("patch_embed.proj.weight", dim, 3, patch, patch), add("patch_embed.proj.bias", dim)
-    norm("blocks.0.norm1"), norm("blocks.0.norm2"), norm("norm")
-    linear("blocks.0.attn.qkv", 3 * dim, dim), linear("blocks.0.attn.proj", dim, dim)
-    linear("blocks.0.mlp.fc1", hidden, dim), linear("blocks.0.mlp.fc2", dim, hidden)
-    linear("head", classes, dim)
-    write_safetensors(path, tensors, {})
+def random_swin(path, dim=16, patch=4, depths=(2, 1), window=3, classes=5):
+    """A Swin with timm's present names."""
+    made = RandomTensors()
+    made.linear("patch_embed.proj", dim, 3, patch, patch), made.norm("patch_embed.norm", dim)
+    for i, depth in enumerate(depths):
+        if i > 0:
+            merge = f"layers.{i}.downsample."
+            made.norm(merge + "norm", 2 * dim)
+            made.linear(merge + "reduction", dim, 2 * dim, bias=False)
+        for j in range(depth):
+            block = f"layers.{i}.blocks.{j}."
+            made.block(block, dim, 2 * dim)
+            made.add(block + "attn.relative_position_bias_table", (2 * window - 1)**2, 2**i)
+        dim *= 2
+    made.norm("norm", dim // 2), made.linear("head.fc", classes, dim // 2)
+    write_safetensors(path, made.tensors, {})
 
 
 class Quantize(unittest.TestCase):
@@ -80,8 +106,10 @@ class Quantize(unittest.TestCase):
         cls.folder = Path(tempfile.mkdtemp())
         cls.glyphs = cls.folder / "glyphs_float.safetensors"
         cls.vit = cls.folder / "vit.safetensors"
+        cls.swin = cls.folder / "swin.safetensors"
         float_glyphs(cls.glyphs)
         random_vit(cls.vit)
+        random_swin(cls.swin)
 
     @classmethod
     def tearDownClass(cls):
@@ -185,6 +213,30 @@ class Quantize(unittest.TestCase):
         facts = self.facts("--preset", "imagenet", checkpoint=self.vit)
         self.assertEqual(facts["architecture"]["heads_source"], "assumed")
         self.assertIn("imagenet", facts["preprocessing"]["source"])
+
+    def test_swin(self):
+        labels = self.outputs / "labels.csv"
+        images = [SAMPLES / name for name in ("1_2.jpg", "A_3.png")]
+        labels.write_text("file,label\n" + "".join(f"{image},0\n" for image in images))
+        for method in ("default", "fqvit"):
+            for size in (24, 50):  # maps of 6 and 3 tokens; of 13 and 7, from a patch beyond the image
+                report = self.outputs / "report.json"
+                facts = self.facts("--method", method, "--img-size", size, "--limit", 24,
+                                   "--eval", labels, "--report-json", report, checkpoint=self.swin)
+                expected = {"family": "swin", "image_size": size, "blocks": [2, 1],
+                            "heads": [1, 2], "windows": [3, 3], "hidden": [32, 64], "dim": 16}
+                self.assertEqual({key: facts["architecture"][key] for key in expected}, expected)
+                self.assertIn("preset swin", facts["preprocessing"]["source"])
+                tensors = json.loads(report.read_text())["tensors"]
+                self.assertEqual(sum(t["kind"] == "attention" for t in tensors), 3)
+                for tensor in tensors:
+                    self.assertGreater(tensor["snr_db"], 8, tensor["name"])
+                classified = run(CLASSIFY, self.model, SAMPLES / "A_0.jpg", "--json").stdout
+                self.assertEqual(len(json.loads(classified.splitlines()[0])["top"]), 5)
+        text = self.quantize("--limit", 16, checkpoint=self.swin).stdout
+        for piece in ("2+1 blocks, 16/32 channels, 1/2 heads, windows of 3x3", "names of timm",
+                      "nothing tells the size of images; assumed 224 pixels", "centre of 224x224"):
+            self.assertIn(piece, text)
 
     def test_errors_leave_nothing_behind(self):
         broken = self.folder / "broken.jpg"

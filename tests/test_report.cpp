@@ -68,7 +68,7 @@ class Record : public TensorObserver {
   void tensor(const std::string& name, std::span<float> values, std::size_t) override {
     tensors[name].assign(values.begin(), values.end());
   }
-  bool scores(const std::string& name, std::span<float> values, std::size_t) override {
+  bool scores(const std::string& name, std::span<float> values, const ScoreLayout&) override {
     all_scores[name].assign(values.begin(), values.end());
     return false;
   }

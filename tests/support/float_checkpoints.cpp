@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "tests/support/torch_exporter.h"
+
 namespace intaglio::test {
 namespace {
 
@@ -19,17 +21,6 @@ std::vector<float> columns(const FloatLinear& layer, std::size_t first, std::siz
   return part;
 }
 
-/// `count` rows of a layer.
-FloatLinear rows(const FloatLinear& layer, std::size_t first, std::size_t count) {
-  const auto slice = [](const std::vector<float>& all, std::size_t begin, std::size_t size) {
-    const auto it = all.begin() + static_cast<std::ptrdiff_t>(begin);
-    return std::vector<float>(it, it + static_cast<std::ptrdiff_t>(size));
-  };
-  FloatLinear part{count, layer.k, slice(layer.weight, first * layer.k, count * layer.k), {}};
-  if (!layer.bias.empty()) part.bias = slice(layer.bias, first, count);
-  return part;
-}
-
 std::vector<float> transposed(const FloatLinear& layer) {
   std::vector<float> result(layer.weight.size());
   for (std::size_t j = 0; j < layer.n; ++j) {
@@ -40,38 +31,11 @@ std::vector<float> transposed(const FloatLinear& layer) {
   return result;
 }
 
-/// PyTorch's layouts.
-class TorchExporter {
+/// A Vit in PyTorch's layouts.
+class VitExporter : public TorchExporter {
  public:
-  explicit TorchExporter(const Vit& vit) : vit_(vit) {}
+  explicit VitExporter(const Vit& vit) : vit_(vit) {}
 
-  Checkpoint checkpoint;
-
-  void add(const std::string& name, Shape shape, const std::vector<float>& values) {
-    checkpoint.tensors[name] = Checkpoint::Tensor::of(std::move(shape), values);
-  }
-  void norm(const std::string& module, const FloatNorm& norm) {
-    add(module + ".weight", {norm.gamma.size()}, norm.gamma);
-    add(module + ".bias", {norm.beta.size()}, norm.beta);
-  }
-  void linear(const std::string& module, const FloatLinear& layer) {
-    add(module + ".weight", {layer.n, layer.k}, layer.weight);
-    if (!layer.bias.empty()) add(module + ".bias", {layer.n}, layer.bias);
-  }
-  void patch_embed(const std::string& module) {
-    const FloatLinear& layer = vit_.patch_embed;
-    const std::size_t area = vit_.patch * vit_.patch;
-    std::vector<float> conv;
-    for (std::size_t n = 0; n < vit_.dim; ++n) {
-      for (std::size_t c = 0; c < 3; ++c) {
-        for (std::size_t yx = 0; yx < area; ++yx) {
-          conv.push_back(layer.weight[(n * area + yx) * 3 + c]);
-        }
-      }
-    }
-    add(module + ".weight", {vit_.dim, 3, vit_.patch, vit_.patch}, conv);
-    add(module + ".bias", {vit_.dim}, layer.bias);
-  }
   void token(const std::string& name, std::size_t index) {
     const auto begin = vit_.tokens.begin() + static_cast<std::ptrdiff_t>(index * vit_.dim);
     add(name, {1, 1, vit_.dim}, {begin, begin + static_cast<std::ptrdiff_t>(vit_.dim)});
@@ -133,8 +97,8 @@ class JaxExporter {
 }  // namespace
 
 Checkpoint export_timm(const Vit& vit) {
-  TorchExporter e(vit);
-  e.patch_embed("patch_embed.proj");
+  VitExporter e(vit);
+  e.patch_embed("patch_embed.proj", vit.patch_embed, vit.patch);
   e.token("cls_token", 0);
   e.position("pos_embed");
   for (std::size_t i = 0; i < vit.blocks.size(); ++i) {
@@ -155,10 +119,10 @@ Checkpoint export_timm(const Vit& vit) {
 }
 
 Checkpoint export_hugging_face(const Vit& vit) {
-  TorchExporter e(vit);
+  VitExporter e(vit);
   const bool deit = vit.prefix() == 2;
   const std::string model = deit ? "deit." : "vit.";
-  e.patch_embed(model + "embeddings.patch_embeddings.projection");
+  e.patch_embed(model + "embeddings.patch_embeddings.projection", vit.patch_embed, vit.patch);
   e.token(model + "embeddings.cls_token", 0);
   e.position(model + "embeddings.position_embeddings");
   for (std::size_t i = 0; i < vit.blocks.size(); ++i) {
@@ -166,9 +130,7 @@ Checkpoint export_hugging_face(const Vit& vit) {
     const std::string name = model + "encoder.layer." + std::to_string(i) + ".";
     const std::string attention = name + "attention.attention.";
     e.norm(name + "layernorm_before", b.norm1), e.norm(name + "layernorm_after", b.norm2);
-    e.linear(attention + "query", rows(b.qkv, 0, vit.dim));
-    e.linear(attention + "key", rows(b.qkv, vit.dim, vit.dim));
-    e.linear(attention + "value", rows(b.qkv, 2 * vit.dim, vit.dim));
+    e.query_key_value(attention, b.qkv);
     e.linear(name + "attention.output.dense", b.proj);
     e.linear(name + "intermediate.dense", b.fc1), e.linear(name + "output.dense", b.fc2);
   }

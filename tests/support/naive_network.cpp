@@ -20,16 +20,19 @@ struct Context {
   const std::vector<Matrix>& results;
   std::span<const std::uint8_t> pixels;
   bool uniform_attention;
+  const Layer& layer;
+  const Layer& src;
 };
 
 void apply(const Context& context, const PatchesLayer& op, const Matrix&, Matrix& dst) {
-  const std::size_t size = context.network.image_size;
-  const std::size_t across = size / op.patch;
-  for (std::size_t y = 0; y < size; ++y) {
-    for (std::size_t x = 0; x < size; ++x) {
+  const std::size_t height = context.network.image_height;
+  const std::size_t width = context.network.image_width;
+  const std::size_t across = (width + op.patch - 1) / op.patch;
+  for (std::size_t y = 0; y < height; ++y) {
+    for (std::size_t x = 0; x < width; ++x) {
       for (std::size_t c = 0; c < 3; ++c) {
         const double real =
-            (context.pixels[(y * size + x) * 3 + c] / 255.0 - op.mean[c]) / op.std[c];
+            (context.pixels[(y * width + x) * 3 + c] / 255.0 - op.mean[c]) / op.std[c];
         dst.at(y / op.patch * across + x / op.patch,
                (y % op.patch * op.patch + x % op.patch) * 3 + c) = real;
       }
@@ -77,25 +80,110 @@ void apply(const Context&, const NormLayer& op, const Matrix& src, Matrix& dst) 
   }
 }
 
-void apply(const Context& context, const AttentionLayer& op, const Matrix& qkv, Matrix& dst) {
+/// A side of a map, grown to whole windows and rolled by the shift, as in the original network.
+struct RolledSide {
+  std::size_t grown, window, shift;
+
+  RolledSide(std::size_t side, const AttentionLayer& op)
+      : grown((side + op.window - 1) / op.window * op.window),
+        window(op.window),
+        shift(grown > op.window ? op.window_shift : 0) {}
+  std::size_t rolled(std::size_t at) const { return (at + grown - shift) % grown; }
+  /// What the mask tells apart within the last window.
+  int region(std::size_t at) const {
+    return rolled(at) < grown - window ? 0 : rolled(at) < grown - shift ? 1 : 2;
+  }
+  bool together(std::size_t a, std::size_t b) const {
+    return rolled(a) / window == rolled(b) / window && region(a) == region(b);
+  }
+};
+
+/// q, k, v of one token; `beyond` the map the linear layer has seen zeros.
+std::vector<double> qkv_of(const Context& context, const Matrix& qkv, std::size_t y,
+                           std::size_t x) {
+  const Layer& layer = context.layer;
+  if (layer.width != 0 && (x >= layer.width || y >= layer.rows / layer.width)) {
+    const std::vector<float>& bias = std::get<LinearLayer>(context.src.op).bias;
+    std::vector<double> values(bias.begin(), bias.end());
+    values.resize(qkv.columns);
+    return values;
+  }
+  const double* row = &qkv.values[(y * layer.width + x) * qkv.columns];
+  return {row, row + qkv.columns};
+}
+
+/// Rows and columns of keys that tokens may attend to.
+struct Keys {
+  std::size_t rows, columns;
+};
+
+void attend(const Context& context, const AttentionLayer& op, const Matrix& qkv, Matrix& dst,
+            std::size_t y, std::size_t x, const Keys& keys,
+            const std::vector<std::vector<double>>& tokens) {
+  const Layer& layer = context.layer;
   const std::size_t dim = dst.columns;
   const std::size_t d = dim / op.heads;
-  for (std::size_t column = 0; column < dim; ++column) {
-    const std::size_t first = column / d * d;  // of its head
-    for (std::size_t query = 0; query < dst.rows; ++query) {
-      double weights = 0, sum = 0;
-      for (std::size_t key = 0; key < dst.rows; ++key) {
-        double score = 0;
-        for (std::size_t i = first; i < first + d; ++i) {
-          score += qkv.at(query, i) * qkv.at(key, dim + i);
+  const std::size_t side = 2 * op.window - 1;
+  const std::vector<double> query = qkv_of(context, qkv, y, x);
+  for (std::size_t h = 0; h < op.heads; ++h) {
+    double weights = 0;
+    std::vector<double> sums(d);
+    for (std::size_t ky = 0; ky < keys.rows; ++ky) {
+      for (std::size_t kx = 0; kx < keys.columns; ++kx) {
+        if (op.window != 0 && !(RolledSide(layer.rows / layer.width, op).together(y, ky) &&
+                                RolledSide(layer.width, op).together(x, kx))) {
+          continue;
         }
-        const double root = std::sqrt(static_cast<double>(d));
-        const double weight = context.uniform_attention ? 1 : std::exp(score / root);
+        const std::vector<double>& key = tokens[ky * keys.columns + kx];
+        double score = 0;
+        for (std::size_t i = h * d; i < (h + 1) * d; ++i) score += query[i] * key[dim + i];
+        score /= std::sqrt(static_cast<double>(d));
+        if (!op.bias.empty()) {
+          const std::size_t dy = y + op.window - 1 - ky;
+          score += double{op.bias[(h * side + dy) * side + x + op.window - 1 - kx]};
+        }
+        const double weight = context.uniform_attention ? 1 : std::exp(score);
         weights += weight;
-        sum += weight * qkv.at(key, 2 * dim + column);
+        for (std::size_t i = 0; i < d; ++i) sums[i] += weight * key[2 * dim + h * d + i];
       }
-      dst.at(query, column) = sum / weights;
     }
+    for (std::size_t i = 0; i < d; ++i) {
+      dst.at(y * layer.width + x, h * d + i) = sums[i] / weights;
+    }
+  }
+}
+
+void apply(const Context& context, const AttentionLayer& op, const Matrix& qkv, Matrix& dst) {
+  const Layer& layer = context.layer;
+  const std::size_t rows = layer.width == 0 ? 1 : layer.rows / layer.width;
+  const std::size_t columns = layer.width == 0 ? layer.rows : layer.width;
+  const Keys keys = op.window == 0
+                        ? Keys{rows, columns}
+                        : Keys{RolledSide(rows, op).grown, RolledSide(columns, op).grown};
+  std::vector<std::vector<double>> tokens;
+  for (std::size_t y = 0; y < keys.rows; ++y) {
+    for (std::size_t x = 0; x < keys.columns; ++x) tokens.push_back(qkv_of(context, qkv, y, x));
+  }
+  for (std::size_t y = 0; y < rows; ++y) {
+    for (std::size_t x = 0; x < columns; ++x) attend(context, op, qkv, dst, y, x, keys, tokens);
+  }
+}
+
+void apply(const Context& context, const MergeLayer&, const Matrix& src, Matrix& dst) {
+  const std::size_t columns = src.columns;
+  for (std::size_t r = 0; r < src.rows; ++r) {
+    const std::size_t y = r / context.src.width;
+    const std::size_t x = r % context.src.width;
+    const std::size_t to = y / 2 * context.layer.width + x / 2;
+    for (std::size_t c = 0; c < columns; ++c) {
+      dst.at(to, (x % 2 * 2 + y % 2) * columns + c) = src.at(r, c);
+    }
+  }
+}
+
+void apply(const Context&, const MeanLayer&, const Matrix& src, Matrix& dst) {
+  for (std::size_t i = 0; i < src.values.size(); ++i) {
+    dst.at(0, i % src.columns) += src.values[i] / static_cast<double>(src.rows);
   }
 }
 
@@ -122,8 +210,9 @@ std::vector<double> naive_logits(const Network& network, std::span<const std::ui
                                  bool uniform_attention) {
   std::vector<Matrix> results;
   const Matrix nothing(0, 0);
-  const Context context{network, results, pixels, uniform_attention};
   for (const Layer& layer : network.layers) {
+    const Context context{network,           results, pixels,
+                          uniform_attention, layer,   network.layers[layer.src]};
     Matrix dst(layer.rows, layer.channels);
     const Matrix& src = results.empty() ? nothing : results[layer.src];
     std::visit([&](const auto& op) { apply(context, op, src, dst); }, layer.op);

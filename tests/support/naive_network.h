@@ -9,8 +9,8 @@
 
 namespace intaglio::test {
 
-/// Logits of one image, pixels [size, size, 3]. With `uniform_attention` every token attends to all
-/// alike.
+/// Logits of one image, pixels [height, width, 3]. With `uniform_attention` every token attends to
+/// all alike. Reads no AttentionLayer::beyond: the network is as a checkpoint has it.
 std::vector<double> naive_logits(const Network& network, std::span<const std::uint8_t> pixels,
                                  bool uniform_attention = false);
 
