@@ -5,13 +5,13 @@
 #include <utility>
 #include <vector>
 
+#include "bench/own_form.h"
 #include "bench/synthetic_layers.h"
 #include "converters/fqvit_import.h"
 #include "converters/lower_network.h"
 #include "converters/swin.h"
 #include "converters/vit.h"
 #include "graph/error.h"
-#include "tests/support/own_form.h"
 
 namespace intaglio {
 namespace {
@@ -194,7 +194,7 @@ Graph synthetic_model(const Architecture& architecture, std::size_t image_size,
   }
   CalibratedNetwork made =
       swin ? synthetic_swin(architecture, image_size) : synthetic_vit(architecture, image_size);
-  if (method == SyntheticMethod::kDefault) made = test::own_form(std::move(made));
+  if (method == SyntheticMethod::kDefault) made = own_form(std::move(made));
   return lower(made.network, made.calibration, {});
 }
 

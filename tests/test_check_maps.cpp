@@ -2,13 +2,13 @@
 // at other sizes.
 #include <functional>
 
+#include "bench/own_form.h"
 #include "converters/fqvit_import.h"
 #include "converters/lower_network.h"
 #include "graph/check.h"
 #include "graph/resize.h"
 #include "tests/support/edit_graph.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/own_form.h"
 #include "tests/support/tiny_vit.h"
 
 namespace intaglio::test {

@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "bench/own_form.h"
 #include "converters/fqvit_import.h"
 #include "converters/lower_network.h"
 #include "engine/intaglio.h"
@@ -14,7 +15,6 @@
 #include "graph/resize.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/models.h"
-#include "tests/support/own_form.h"
 
 namespace intaglio::test {
 namespace {

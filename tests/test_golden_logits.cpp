@@ -4,11 +4,11 @@
 #include <cmath>
 #include <cstdio>
 
+#include "bench/own_form.h"
 #include "converters/lower_network.h"
 #include "engine/intaglio.h"
 #include "graph/model_file.h"
 #include "tests/support/golden_model.h"
-#include "tests/support/own_form.h"
 
 namespace intaglio::test {
 namespace {

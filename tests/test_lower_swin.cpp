@@ -3,13 +3,13 @@
 #include <cmath>
 #include <random>
 
+#include "bench/own_form.h"
 #include "converters/lower.h"
 #include "converters/lower_network.h"
 #include "kernels/fixed_point.h"
 #include "kernels/scalar/scalar.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/import_cases.h"
-#include "tests/support/own_form.h"
 
 namespace intaglio::test {
 namespace {

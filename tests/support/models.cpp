@@ -6,13 +6,13 @@
 #include <fstream>
 #include <random>
 
+#include "bench/own_form.h"
 #include "converters/fqvit_import.h"
 #include "converters/lower_network.h"
 #include "engine/decode_image.h"
 #include "engine/preprocess.h"
 #include "graph/model_file.h"
 #include "tests/support/forms.h"
-#include "tests/support/own_form.h"
 #include "tests/support/shared_data.h"
 
 namespace intaglio::test {

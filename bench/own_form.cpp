@@ -1,11 +1,11 @@
-#include "tests/support/own_form.h"
+#include "bench/own_form.h"
 
 #include <algorithm>
 #include <map>
 
 #include "converters/lower.h"
 
-namespace intaglio::test {
+namespace intaglio {
 
 CalibratedNetwork own_form(CalibratedNetwork model) {
   const Network& network = model.network;
@@ -44,4 +44,4 @@ CalibratedNetwork own_form(CalibratedNetwork model) {
   return model;
 }
 
-}  // namespace intaglio::test
+}  // namespace intaglio
