@@ -79,7 +79,7 @@ void check_configs(const std::vector<std::pair<std::string, std::string>>& cases
                    ErrorCode code = ErrorCode::kFormat) {
   for (const auto& [config, piece] : cases) {
     INFO(piece);
-    check_error([&] { Files{exported(), config}.import(); }, code, piece);
+    check_error([&config = config] { Files{exported(), config}.import(); }, code, piece);
   }
 }
 
