@@ -66,12 +66,13 @@ Json architecture_of(const Vit& vit) {
           {"classes", vit.classes}};
 }
 
-/// Lists have a number per stage.
+/// Lists have a number per stage, but of height and width.
 Json architecture_of(const Swin& swin) {
-  Json facts = {
-      {"family", "swin"},        {"image_size", swin.image_width}, {"patch", swin.patch},
-      {"dim", swin.dim},         {"classes", swin.classes},        {"blocks", Json::array()},
-      {"hidden", Json::array()}, {"heads", Json::array()},         {"windows", Json::array()}};
+  Json facts = {{"family", "swin"},        {"image_size", {swin.image_height, swin.image_width}},
+                {"patch", swin.patch},     {"dim", swin.dim},
+                {"classes", swin.classes}, {"blocks", Json::array()},
+                {"hidden", Json::array()}, {"heads", Json::array()},
+                {"windows", Json::array()}};
   for (const SwinStage& stage : swin.stages) {
     facts["blocks"].push_back(stage.blocks.size());
     facts["hidden"].push_back(stage.blocks.at(0).fc1.n);
@@ -181,7 +182,7 @@ class Run {
     std::snprintf(text, sizeof text, "mean %.4g %.4g %.4g, std %.4g %.4g %.4g", p.mean[0],
                   p.mean[1], p.mean[2], p.std[0], p.std[1], p.std[2]);
     tell("preprocessing: shorter side to " + std::to_string(p.resize) + " (" + filter +
-         "), centre of " + std::to_string(p.width) + "x" + std::to_string(p.height) + ", " + text);
+         "), centre of " + std::to_string(p.height) + "x" + std::to_string(p.width) + ", " + text);
     tell("               from " + facts["source"].get<std::string>());
     for (const Json& note : facts_["notes"]) tell("note:          " + note.get<std::string>());
   }

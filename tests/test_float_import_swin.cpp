@@ -54,6 +54,13 @@ void check_swin(const ImportedModel& found, const Swin& swin) {
   check_equal(network_of(found), network_of(swin));
 }
 
+void check_image(const ImportedModel& found, std::size_t height, std::size_t width) {
+  CHECK(found.swin().image_height == height);
+  CHECK(found.swin().image_width == width);
+  CHECK(found.swin().preprocessing.height == int(height));
+  CHECK(found.swin().preprocessing.width == int(width));
+}
+
 Checkpoint::Tensor zeros(std::vector<std::size_t> shape) {
   std::size_t size = 1;
   for (const std::size_t n : shape) size *= n;
@@ -276,9 +283,17 @@ TEST_CASE("configs of a Swin are followed, and what contradicts the tensors is n
 
 TEST_CASE("the size of a Swin's images comes from options, configs, the name, else it is 224") {
   FloatImportOptions options;
-  options.image_size = 50;
+  options.image_size = {50, 50};
   Files files{exported(), R"({"image_size":96})", "Swin_tiny_patch4_window7_64_22k.safetensors"};
   CHECK(files.import(options).swin().image_width == 50);
+  options.image_size = {30, 50};
+  const ImportedModel wide = files.import(options);
+  check_image(wide, 30, 50);
+  CHECK(wide.swin().preprocessing.resize == 55);
+  CHECK_THAT(wide.swin().provenance.at("sizes"), Catch::Contains("images of 30x50,"));
+  options.image_size = {390, 40};
+  check_image(files.import(options), 390, 40);
+  CHECK(files.import(options).swin().preprocessing.resize == 390);
   CHECK(files.import().swin().image_width == 96);
   files.config.clear();
   const ImportedModel named = files.import();
@@ -296,9 +311,11 @@ TEST_CASE("the size of a Swin's images comes from options, configs, the name, el
   }
   files.name = "swin-tiny-patch4-window7-160";
   CHECK(files.import().swin().image_width == 160);
-  options.image_size = 4097;
+  options.image_size = {4097, 4097};
   check_error([&] { files.import(options); }, kInvalidArgument, "1 to 4096 pixels to a side");
-  options.image_size = 0;
+  options.image_size = {50, 4097};
+  check_error([&] { files.import(options); }, kInvalidArgument, "found 4097");
+  options.image_size = {0, 50};
   check_error([&] { files.import(options); }, kInvalidArgument, "found 0");
   options = {};
   options.heads = 3;

@@ -219,14 +219,18 @@ class Quantize(unittest.TestCase):
         images = [SAMPLES / name for name in ("1_2.jpg", "A_3.png")]
         labels.write_text("file,label\n" + "".join(f"{image},0\n" for image in images))
         for method in ("default", "fqvit"):
-            for size in (24, 50):  # maps of 6 and 3 tokens; of 13 and 7, from a patch beyond the image
+            # Maps of 6 and 3 tokens; of 13 and 7, from a patch beyond the image; of 10 x 18 and 5 x 9.
+            for size, height, width in ((24, 24, 24), (50, 50, 50), ("40x72", 40, 72)):
                 report = self.outputs / "report.json"
                 facts = self.facts("--method", method, "--img-size", size, "--limit", 24,
                                    "--eval", labels, "--report-json", report, checkpoint=self.swin)
-                expected = {"family": "swin", "image_size": size, "blocks": [2, 1],
+                expected = {"family": "swin", "image_size": [height, width], "blocks": [2, 1],
                             "heads": [1, 2], "windows": [3, 3], "hidden": [32, 64], "dim": 16}
                 self.assertEqual({key: facts["architecture"][key] for key in expected}, expected)
-                self.assertIn("preset swin", facts["preprocessing"]["source"])
+                chosen = facts["preprocessing"]
+                self.assertIn("preset swin", chosen["source"])
+                self.assertEqual([chosen[key] for key in ("height", "width", "resize")],
+                                 [height, width, int(max(height, width) / 0.9)])
                 tensors = json.loads(report.read_text())["tensors"]
                 self.assertEqual(sum(t["kind"] == "attention" for t in tensors), 3)
                 for tensor in tensors:
@@ -255,6 +259,10 @@ class Quantize(unittest.TestCase):
             (("--limit", 0), 2, "limit"),
             (("--batch", 0), 2, "batch"),
             (("--img-size", 50), 2, "multiple"),
+            (("--img-size", "48x64"), 2, "expected a square"),
+            (("--img-size", "48x"), 2, "--img-size: expected pixels of a side, or HEIGHTxWIDTH"),
+            (("--img-size", "-48"), 2, "HEIGHTxWIDTH"),
+            (("--img-size", "48x48x48"), 2, "HEIGHTxWIDTH"),
             (("--preset", "none"), 2, "preset"),
             (("--heads", 7), 2, "heads"),
             (("--labels", SAMPLES / "labels.csv"), 4, "expected 32 labels"),
