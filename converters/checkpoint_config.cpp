@@ -215,6 +215,8 @@ class ConfigReader {
  private:
   void add_sizes(const Section& section, std::span<const SizeKey> keys) {
     for (const auto& [key, size] : keys) {
+      const Json* value = section.find(key);
+      if (swin_ && size == ModelSize::kClasses && value != nullptr && *value == 0) continue;
       if (const auto value = section.size(key)) {
         config.sizes.push_back({size, *value, section.name(key)});
       }

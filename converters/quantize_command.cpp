@@ -166,9 +166,14 @@ class Run {
     Json& architecture = facts_["architecture"];
     const auto fact = [&](const char* key) { return architecture.at(key).dump(); };
     architecture["multiply_accumulates"] = network_.multiply_accumulates();
+    const std::string classes =
+        architecture.at("classes") != 0
+            ? fact("classes") + " classes"
+            : "no classifier: " + std::to_string(network_.layers.back().channels) +
+                  " pooled features instead of logits";
     tell("model:         " + sizes_text(network_) + " (" +
          architecture.at("heads_source").get<std::string>() + "), patches of " + fact("patch") +
-         " pixels, " + fact("classes") + " classes");
+         " pixels, " + classes);
     const Preprocessing& p = network_.preprocessing;
     const char* filter = p.interpolation == Interpolation::kBicubic ? "bicubic" : "bilinear";
     Json& facts = facts_["preprocessing"];

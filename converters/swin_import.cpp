@@ -85,9 +85,14 @@ class Importer : FloatImporter {
       }
       sizes_.stages.push_back(read_stage(i));
     }
-    if (!has_any(checkpoint_, names_.head + ".")) {
-      fail(ErrorCode::kUnsupported,
-           "the model has no classifier ('" + head_tensor() + "'); only classifiers are imported");
+    if (names_.head.empty()) {
+      if (!names_.norm.empty() && !has_any(checkpoint_, names_.norm + ".")) {
+        fail(ErrorCode::kUnsupported,
+             "the model has neither a classifier nor a norm behind its last stage ('" +
+                 names_.norm + ".weight' or '" + names_.norm +
+                 std::to_string(sizes_.stages.size() - 1) + ".weight')");
+      }
+      return;
     }
     const Shape& head = shape(head_tensor());
     if (head.size() != 2 || head[0] == 0) fail_shape(head_tensor(), "[classes, dim]");
@@ -183,10 +188,11 @@ class Importer : FloatImporter {
     auto& provenance = swin_.provenance;
     provenance["arch"] = config_.architecture.empty() ? "swin" : config_.architecture;
     provenance["source"] = source();
-    provenance["sizes"] = depths + " blocks, " + number(sizes_.dim) + " channels, " + heads +
-                          " heads, windows of " + number(sizes_.stages[0].window) +
-                          " tokens, patches of " + number(sizes_.patch) + " pixels, images of " +
-                          image + ", " + number(sizes_.classes) + " classes";
+    provenance["sizes"] =
+        depths + " blocks, " + number(sizes_.dim) + " channels, " + heads + " heads, windows of " +
+        number(sizes_.stages[0].window) + " tokens, patches of " + number(sizes_.patch) +
+        " pixels, images of " + image + ", " +
+        (sizes_.classes == 0 ? "no classifier" : number(sizes_.classes) + " classes");
     provenance["preprocessing"] = result_.preprocessing_source;
   }
 

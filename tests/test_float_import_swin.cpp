@@ -143,17 +143,51 @@ TEST_CASE("norms of stages are features") {
   CHECK(FloatExecutor(network, 1).run(pixels, 1).size() == 5);
 }
 
-TEST_CASE("a Swin without a classifier is refused as such") {
-  const Checkpoint detector = exported(SwinScheme::kDetector);
-  REQUIRE(detector.tensors.contains("backbone.layers.0.blocks.0.norm1.weight"));
-  check_error([&] { Files{detector}.import(); }, kUnsupported,
-              "the model has no classifier ('backbone.head.weight')");
+TEST_CASE("a Swin without a classifier gives the pooled features of its last norm") {
+  Swin swin = random_swin(small_shape());
+  for (std::size_t i = 0; i < 3; ++i) {
+    const std::size_t dim = swin.dim << i;
+    swin.stages[i].feature_norm =
+        FloatNorm{std::vector<float>(dim, float(i + 2)), std::vector<float>(dim, 1), 1e-5F};
+  }
+  std::vector<float> pass(24 * 24);
+  for (std::size_t i = 0; i < 24; ++i) pass[25 * i] = 1;
+  Swin pooled = swin;
+  pooled.head = {24, 24, pass, {}};
   for (const SwinScheme scheme : kClassifiers) {
-    Checkpoint headless = exported(scheme);
+    Checkpoint headless = export_swin(swin, scheme);
     std::erase_if(headless.tensors, [](const auto& t) {
       return t.first.starts_with("head.") || t.first.starts_with("classifier.");
     });
-    check_error([&] { Files{headless}.import(); }, kUnsupported, "the model has no classifier ('");
+    if (scheme == SwinScheme::kHuggingFace) {
+      std::erase_if(headless.tensors,
+                    [](const auto& t) { return t.first.starts_with("swin.norm"); });
+      for (SwinStage& stage : pooled.stages) stage.feature_norm.reset();
+    }
+    const Files files{headless, R"({"num_classes":0})"};
+    check_swin(files.import(), pooled);
+    CHECK(files.import().swin().classes == 0);
+    CHECK_THAT(files.import().swin().provenance.at("sizes"), Catch::Contains(", no classifier"));
+    headless.tensors.erase("norm.weight");
+    if (scheme == SwinScheme::kHuggingFace) continue;
+    check_error([&] { Files{headless}.import(); }, kFormat, "'norm.weight' is missing");
+  }
+  pooled.stages = swin.stages;
+  pooled.norm = *swin.stages[2].feature_norm;
+  for (const SwinScheme scheme : {SwinScheme::kDetector, SwinScheme::kMmdetection}) {
+    const Checkpoint detector = export_swin(swin, scheme);
+    REQUIRE(detector.tensors.contains("backbone.norm0.weight"));
+    const ImportedModel found = Files{detector}.import();
+    check_swin(found, pooled);
+    CHECK(found.scheme == (scheme == SwinScheme::kDetector ? "timm" : "mmdetection"));
+    const Network network = network_of(found);
+    const std::vector<std::uint8_t> pixels(224 * 224 * 3, 100);
+    CHECK(FloatExecutor(network, 1).run(pixels, 1).size() == 24);
+    swin.stages[2].feature_norm.reset();
+    check_error([&] { Files{export_swin(swin, scheme)}.import(); }, kUnsupported,
+                "neither a classifier nor a norm behind its last stage ('backbone.norm.weight' or "
+                "'backbone.norm2.weight')");
+    swin.stages[2].feature_norm = pooled.norm;
   }
 }
 
