@@ -215,6 +215,8 @@ class ConfigReader {
  private:
   void add_sizes(const Section& section, std::span<const SizeKey> keys) {
     for (const auto& [key, size] : keys) {
+      const Json* value = section.find(key);
+      if (swin_ && size == ModelSize::kClasses && value != nullptr && *value == 0) continue;
       if (const auto value = section.size(key)) {
         config.sizes.push_back({size, *value, section.name(key)});
       }
@@ -280,20 +282,20 @@ void ConfigReader::add_config(const Section& section) {
 }
 
 /// transformers: a size is a number, {"height", "width"} or {"shortest_edge"}.
-struct ImageSize {
+struct ToldSize {
   std::size_t side = 0;
   bool stretched = false;  // to a square, whatever the image's shape
 };
 
-std::optional<ImageSize> image_size(const Section& section, const std::string& key) {
+std::optional<ToldSize> told_size(const Section& section, const std::string& key) {
   const Json* value = section.find(key);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_object()) return ImageSize{*section.size(key), true};
+  if (!value->is_object()) return ToldSize{*section.size(key), true};
   const Section size = *section.section(key);
-  if (const auto edge = size.size("shortest_edge")) return ImageSize{*edge, false};
+  if (const auto edge = size.size("shortest_edge")) return ToldSize{*edge, false};
   const auto height = size.size("height");
   if (!height || height != size.size("width")) section.fail(key, "a square");
-  return ImageSize{*height, true};
+  return ToldSize{*height, true};
 }
 
 std::string filter_name(const Section& section) {
@@ -321,8 +323,8 @@ void ConfigReader::add_preprocessor(const Section& section) {
     section.fail("rescale_factor", "1/255", ErrorCode::kUnsupported);
   }
   if (section.flag("do_normalize") == false) p.mean = {0, 0, 0}, p.std = {1, 1, 1};
-  const auto size = image_size(section, "size");
-  const auto crop = image_size(section, "crop_size");
+  const auto size = told_size(section, "size");
+  const auto crop = told_size(section, "crop_size");
   const bool cropped = crop && section.flag("do_center_crop").value_or(true);
   if (size) {
     const std::size_t side = cropped ? crop->side : size->side;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "converters/checkpoint.h"
+#include "converters/presets.h"
 #include "converters/swin.h"
 #include "converters/vit.h"
 
@@ -19,9 +20,9 @@ namespace intaglio {
 /// What a user knows better than the files.
 struct FloatImportOptions {
   std::optional<std::size_t> heads;
-  std::optional<std::size_t> image_size;  ///< pixels of a side; a ViT's positions are resampled
+  std::optional<ImageSize> image_size;  ///< of a ViT a square, to which positions are resampled
   std::optional<std::array<double, 3>> mean, std;
-  std::optional<double> crop_pct;  ///< cropped side / resized shorter side, in [0.5, 1]
+  std::optional<double> crop_pct;  ///< longer cropped side / resized shorter side, in [0.5, 1]
   std::optional<Interpolation> interpolation;
   std::string preset;            ///< recipe of preprocessing (presets.h); empty: what files say
   std::filesystem::path config;  ///< config.json; empty: beside the checkpoint, if there

@@ -42,7 +42,7 @@ const SizeClaim* FloatImporter::agreed_claim(ModelSize size) const {
   return claim;
 }
 
-Preprocessing FloatImporter::choose_preprocessing(std::size_t image_size,
+Preprocessing FloatImporter::choose_preprocessing(ImageSize image_size,
                                                   const PartialPreprocessing& usual) {
   std::string filter;
   if (options_.interpolation) {
@@ -51,7 +51,7 @@ Preprocessing FloatImporter::choose_preprocessing(std::size_t image_size,
   std::vector<PartialPreprocessing> sources{
       {"options", options_.mean, options_.std, options_.crop_pct, filter}};
   if (!options_.preset.empty()) {
-    sources.push_back(preprocessing_preset(options_.preset, image_size));
+    sources.push_back(preprocessing_preset(options_.preset, image_size.longer()));
   } else {
     sources.insert(sources.end(), config_.preprocessing.begin(), config_.preprocessing.end());
     sources.push_back(usual);

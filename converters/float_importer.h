@@ -42,7 +42,7 @@ class FloatImporter {
   /// What the configs say of a size that tensors do not tell, or null.
   const SizeClaim* agreed_claim(ModelSize size) const;
   /// `usual`: where neither options nor configs tell.
-  Preprocessing choose_preprocessing(std::size_t image_size, const PartialPreprocessing& usual);
+  Preprocessing choose_preprocessing(ImageSize image_size, const PartialPreprocessing& usual);
 
   std::string file_name() const;
   /// The model's name from its config, and the file's in lower case: what the makers call it.

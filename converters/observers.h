@@ -33,7 +33,7 @@ std::unique_ptr<Observer> make_observer(ObserverKind kind, bool from_zero = fals
 /// squared error on the last batch.
 std::unique_ptr<Observer> make_ptf_observer();
 
-/// Symmetric scales [n] of weights [n, k]: max |w| / 127.5.
+/// Symmetric scales [n] of weights [n, k]: max |w| / 127.5; / 127 where it is a row's only weight.
 std::vector<float> weight_scales(std::span<const float> weight, std::size_t n);
 
 /// u8 grid of the range [low, high]; of one that leaves 0 out, as the reference, the grid is

@@ -78,11 +78,11 @@ Interpolation interpolation_of(const Chooser& chooser, const PartialPreprocessin
 
 }  // namespace
 
-PartialPreprocessing preprocessing_preset(const std::string& name, std::size_t image_size) {
+PartialPreprocessing preprocessing_preset(const std::string& name, std::size_t longer_side) {
   std::string known;
   for (const Preset& p : kPresets) {
     if (name == p.name) {
-      return {"preset " + name, p.mean, p.std, image_size >= kUncroppedFrom ? 1 : p.crop_pct,
+      return {"preset " + name, p.mean, p.std, longer_side >= kUncroppedFrom ? 1 : p.crop_pct,
               p.interpolation};
     }
     known += (known.empty() ? "" : ", ") + std::string(p.name);
@@ -92,7 +92,7 @@ PartialPreprocessing preprocessing_preset(const std::string& name, std::size_t i
 }
 
 ChosenPreprocessing choose_preprocessing(const std::vector<PartialPreprocessing>& sources,
-                                         std::size_t image_size, const std::string& file) {
+                                         ImageSize image_size, const std::string& file) {
   Chooser chooser(sources, file);
   Preprocessing p;
   const auto& mean = chooser.first("mean", [](const auto& s) { return s.mean.has_value(); });
@@ -117,9 +117,11 @@ ChosenPreprocessing choose_preprocessing(const std::vector<PartialPreprocessing>
         ErrorCode::kFormat, crop,
         "expected a crop in [0.5, 1] of the resized side, found " + std::to_string(*crop.crop_pct));
   }
-  p.height = p.width = static_cast<int>(image_size);
+  p.height = static_cast<int>(image_size.height);
+  p.width = static_cast<int>(image_size.width);
+  // Upright photos are to fill a wide crop too.
   p.resize = static_cast<int>(
-      std::floor(static_cast<double>(image_size) / *crop.crop_pct * kRoundingSlack));
+      std::floor(static_cast<double>(image_size.longer()) / *crop.crop_pct * kRoundingSlack));
   return {p, chooser.summary()};
 }
 

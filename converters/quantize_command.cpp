@@ -66,12 +66,13 @@ Json architecture_of(const Vit& vit) {
           {"classes", vit.classes}};
 }
 
-/// Lists have a number per stage.
+/// Lists have a number per stage, but of height and width.
 Json architecture_of(const Swin& swin) {
-  Json facts = {
-      {"family", "swin"},        {"image_size", swin.image_width}, {"patch", swin.patch},
-      {"dim", swin.dim},         {"classes", swin.classes},        {"blocks", Json::array()},
-      {"hidden", Json::array()}, {"heads", Json::array()},         {"windows", Json::array()}};
+  Json facts = {{"family", "swin"},        {"image_size", {swin.image_height, swin.image_width}},
+                {"patch", swin.patch},     {"dim", swin.dim},
+                {"classes", swin.classes}, {"blocks", Json::array()},
+                {"hidden", Json::array()}, {"heads", Json::array()},
+                {"windows", Json::array()}};
   for (const SwinStage& stage : swin.stages) {
     facts["blocks"].push_back(stage.blocks.size());
     facts["hidden"].push_back(stage.blocks.at(0).fc1.n);
@@ -165,9 +166,14 @@ class Run {
     Json& architecture = facts_["architecture"];
     const auto fact = [&](const char* key) { return architecture.at(key).dump(); };
     architecture["multiply_accumulates"] = network_.multiply_accumulates();
+    const std::string classes =
+        architecture.at("classes") != 0
+            ? fact("classes") + " classes"
+            : "no classifier: " + std::to_string(network_.layers.back().channels) +
+                  " pooled features instead of logits";
     tell("model:         " + sizes_text(network_) + " (" +
          architecture.at("heads_source").get<std::string>() + "), patches of " + fact("patch") +
-         " pixels, " + fact("classes") + " classes");
+         " pixels, " + classes);
     const Preprocessing& p = network_.preprocessing;
     const char* filter = p.interpolation == Interpolation::kBicubic ? "bicubic" : "bilinear";
     Json& facts = facts_["preprocessing"];
@@ -181,7 +187,7 @@ class Run {
     std::snprintf(text, sizeof text, "mean %.4g %.4g %.4g, std %.4g %.4g %.4g", p.mean[0],
                   p.mean[1], p.mean[2], p.std[0], p.std[1], p.std[2]);
     tell("preprocessing: shorter side to " + std::to_string(p.resize) + " (" + filter +
-         "), centre of " + std::to_string(p.width) + "x" + std::to_string(p.height) + ", " + text);
+         "), centre of " + std::to_string(p.height) + "x" + std::to_string(p.width) + ", " + text);
     tell("               from " + facts["source"].get<std::string>());
     for (const Json& note : facts_["notes"]) tell("note:          " + note.get<std::string>());
   }

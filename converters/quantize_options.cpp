@@ -3,9 +3,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <set>
+#include <string_view>
 
 #include "graph/error.h"
+#include "graph/safetensors.h"
 
 namespace intaglio {
 namespace {
@@ -46,8 +49,9 @@ void add_import_options(CLI::App& command, QuantizeArguments& arguments) {
   FloatImportOptions& import = arguments.import;
   command.add_option("--key", arguments.key,
                      "Which dictionary of a PyTorch file, instead of the first usual one");
-  command.add_option("--img-size", import.image_size,
-                     "Pixels of a side of the input; a ViT's positions are resampled");
+  command.add_option("--img-size", arguments.image_size,
+                     "Pixels of a side of the input, or of a Swin HEIGHTxWIDTH; a ViT's positions "
+                     "are resampled");
   command.add_option("--heads", import.heads, "Attention heads, where no file tells");
   command.add_option("--config", import.config, "config.json [beside the checkpoint]");
   command.add_option("--preset", import.preset,
@@ -58,7 +62,7 @@ void add_import_options(CLI::App& command, QuantizeArguments& arguments) {
   command.add_option("--std", arguments.std, "Of RGB / 255: three numbers, R,G,B")
       ->delimiter(',')
       ->expected(3);
-  command.add_option("--crop-pct", import.crop_pct, "Cropped side / resized shorter side")
+  command.add_option("--crop-pct", import.crop_pct, "Longer cropped side / resized shorter side")
       ->check(CLI::Range(0.5, 1.0));
   command.add_option("--interpolation", arguments.interpolation, "Filter of resizing")
       ->check(CLI::IsMember({"bilinear", "bicubic"}));
@@ -67,6 +71,25 @@ void add_import_options(CLI::App& command, QuantizeArguments& arguments) {
 std::optional<std::array<double, 3>> three(const std::vector<double>& values) {
   if (values.empty()) return {};
   return std::array{values[0], values[1], values[2]};
+}
+
+/// "224", or "800x1216" of height and width.
+ImageSize parse_image_size(const std::string& text) {
+  const auto pixels = [&](std::string_view digits) {
+    std::size_t number = 0;
+    const char* end = digits.data() + digits.size();
+    const auto [rest, error] = std::from_chars(digits.data(), end, number);
+    if (error != std::errc() || rest != end) {
+      throw Error(
+          ErrorCode::kInvalidArgument,
+          "--img-size: expected pixels of a side, or HEIGHTxWIDTH, found " + printable(text));
+    }
+    return number;
+  };
+  const std::string_view all = text;
+  const std::size_t x = all.find('x');
+  const std::size_t height = pixels(all.substr(0, x));
+  return {height, x == all.npos ? height : pixels(all.substr(x + 1))};
 }
 
 /// That it can be written is better known before calibration than after it.
@@ -164,6 +187,9 @@ void complete(QuantizeArguments& arguments) {
   }
   if (std::count(arguments.images.begin(), arguments.images.end(), "-") > 1) {
     throw Error(ErrorCode::kInvalidArgument, "--images - can be given once");
+  }
+  if (!arguments.image_size.empty()) {
+    arguments.import.image_size = parse_image_size(arguments.image_size);
   }
   arguments.import.mean = three(arguments.mean);
   arguments.import.std = three(arguments.std);

@@ -25,7 +25,7 @@ struct QuantizeArguments {
   // Raw values of FloatImportOptions.
   FloatImportOptions import;
   std::vector<double> mean, std;
-  std::string interpolation;
+  std::string interpolation, image_size;
   std::size_t threads = 0;
   bool json = false;
 };

@@ -33,7 +33,8 @@ struct SwinStage {
 };
 
 struct Swin {
-  std::size_t image_height = 0, image_width = 0, patch = 0, dim = 0, classes = 0;
+  std::size_t image_height = 0, image_width = 0, patch = 0, dim = 0;
+  std::size_t classes = 0;  ///< 0: no classifier; the head passes the pooled features on
   FloatLinear patch_embed;  ///< k in order (y, x, channel)
   std::optional<FloatNorm> patch_norm;
   std::vector<SwinStage> stages;

@@ -49,10 +49,10 @@ class Importer : FloatImporter {
     }
     read_sizes();
     check_claims([this](const SizeClaim& claim) { return found(claim); });
-    const std::size_t image_size = choose_image_size();
-    swin_.image_height = swin_.image_width = image_size;
+    const ImageSize image_size = choose_image_size();
+    swin_.image_height = image_size.height, swin_.image_width = image_size.width;
     swin_.patch = sizes_.patch, swin_.dim = sizes_.dim, swin_.classes = sizes_.classes;
-    PartialPreprocessing usual = preprocessing_preset("swin", image_size);
+    PartialPreprocessing usual = preprocessing_preset("swin", image_size.longer());
     usual.source += ", as of Swin";
     swin_.preprocessing = choose_preprocessing(image_size, usual);
     const auto epsilon = static_cast<float>(config_.norm_epsilon.value_or(kUsualEpsilon));
@@ -85,9 +85,14 @@ class Importer : FloatImporter {
       }
       sizes_.stages.push_back(read_stage(i));
     }
-    if (!has_any(checkpoint_, names_.head + ".")) {
-      fail(ErrorCode::kUnsupported,
-           "the model has no classifier ('" + head_tensor() + "'); only classifiers are imported");
+    if (names_.head.empty()) {
+      if (!names_.norm.empty() && !has_any(checkpoint_, names_.norm + ".")) {
+        fail(ErrorCode::kUnsupported,
+             "the model has neither a classifier nor a norm behind its last stage ('" +
+                 names_.norm + ".weight' or '" + names_.norm +
+                 std::to_string(sizes_.stages.size() - 1) + ".weight')");
+      }
+      return;
     }
     const Shape& head = shape(head_tensor());
     if (head.size() != 2 || head[0] == 0) fail_shape(head_tensor(), "[classes, dim]");
@@ -144,27 +149,29 @@ class Importer : FloatImporter {
     }
   }
 
-  std::size_t choose_image_size() {
+  ImageSize choose_image_size() {
     if (options_.image_size) {
-      check_image_size(*options_.image_size, ErrorCode::kInvalidArgument, "option image size");
+      for (const std::size_t side : {options_.image_size->height, options_.image_size->width}) {
+        check_image_side(side, ErrorCode::kInvalidArgument, "option image size");
+      }
       return *options_.image_size;
     }
     if (const SizeClaim* claim = agreed_claim(ModelSize::kImage)) {
-      check_image_size(claim->value, ErrorCode::kLimit, claim->where);
-      return claim->value;
+      check_image_side(claim->value, ErrorCode::kLimit, claim->where);
+      return {claim->value, claim->value};
     }
     for (const std::string& name : model_names()) {
       const std::size_t size = image_size_of(name);
-      if (size != 0 && size <= kMaxImageSide) return size;
+      if (size != 0 && size <= kMaxImageSide) return {size, size};
     }
     result_.notes.push_back("nothing tells the size of images; assumed " +
                             std::to_string(kUsualImage) + " pixels");
-    return kUsualImage;
+    return {kUsualImage, kUsualImage};
   }
-  void check_image_size(std::size_t size, ErrorCode code, const std::string& source) const {
-    if (size >= 1 && size <= kMaxImageSide) return;
+  void check_image_side(std::size_t side, ErrorCode code, const std::string& source) const {
+    if (side >= 1 && side <= kMaxImageSide) return;
     fail(code, source + ": expected images of 1 to " + std::to_string(kMaxImageSide) +
-                   " pixels to a side, found " + std::to_string(size));
+                   " pixels to a side, found " + std::to_string(side));
   }
 
   /// Provenance, once all is there.
@@ -176,13 +183,16 @@ class Importer : FloatImporter {
       depths += number(stage.depth);
       heads += number(stage.heads);
     }
+    std::string image = number(swin_.image_height);
+    if (swin_.image_width != swin_.image_height) image += "x" + number(swin_.image_width);
     auto& provenance = swin_.provenance;
     provenance["arch"] = config_.architecture.empty() ? "swin" : config_.architecture;
     provenance["source"] = source();
-    provenance["sizes"] = depths + " blocks, " + number(sizes_.dim) + " channels, " + heads +
-                          " heads, windows of " + number(sizes_.stages[0].window) +
-                          " tokens, patches of " + number(sizes_.patch) + " pixels, images of " +
-                          number(swin_.image_width) + ", " + number(sizes_.classes) + " classes";
+    provenance["sizes"] =
+        depths + " blocks, " + number(sizes_.dim) + " channels, " + heads + " heads, windows of " +
+        number(sizes_.stages[0].window) + " tokens, patches of " + number(sizes_.patch) +
+        " pixels, images of " + image + ", " +
+        (sizes_.classes == 0 ? "no classifier" : number(sizes_.classes) + " classes");
     provenance["preprocessing"] = result_.preprocessing_source;
   }
 

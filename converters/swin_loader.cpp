@@ -1,9 +1,30 @@
 #include "converters/swin_loader.h"
 
+#include <array>
+
 #include "converters/layer_loader.h"
 
 namespace intaglio {
 namespace {
+
+/// Passes its input on.
+FloatLinear identity(std::size_t channels) {
+  FloatLinear layer{channels, channels, std::vector<float>(channels * channels), {}};
+  for (std::size_t i = 0; i < channels; ++i) layer.weight[i * channels + i] = 1;
+  return layer;
+}
+
+/// Rows of four values to each channel, in order of rows of a square, become rows of four pieces,
+/// in order of columns, as MergeLayer has them.
+void sort_by_piece(std::vector<float>& values, std::size_t row) {
+  constexpr std::array<std::size_t, 4> kPiece = {0, 2, 1, 3};
+  std::vector<float> sorted(values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::size_t column = i % row;
+    sorted[i - column + kPiece[column % 4] * (row / 4) + column / 4] = values[i];
+  }
+  values = std::move(sorted);
+}
 
 /// Puts each parameter of a Swin in its place.
 class Loader {
@@ -19,11 +40,17 @@ class Loader {
     swin_.stages.resize(sizes_.stages.size());
     for (std::size_t i = 0; i < swin_.stages.size(); ++i) stage(i, swin_.stages[i]);
     const std::size_t dim = sizes_.dim_of(swin_.stages.size() - 1);
-    layers_.norm(names_.norm, dim, swin_.norm);
-    layers_.linear(names_.head, {sizes_.classes}, {dim}, swin_.head);
+    if (!names_.norm.empty()) layers_.norm(names_.norm, dim, swin_.norm);
+    if (names_.head.empty()) {
+      swin_.head = identity(dim);
+    } else {
+      layers_.linear(names_.head, {sizes_.classes}, {dim}, swin_.head);
+    }
     layers_.tensors().check([this](const std::string& tensor) { return names_.ignores(tensor); },
                             "a Swin");
     layers_.tensors().load();
+    if (names_.norm.empty()) swin_.norm = swin_.stages.back().feature_norm.value();
+    if (names_.merge_by_channel) sort_merges();
     set_epsilon(epsilon);
   }
 
@@ -61,6 +88,15 @@ class Loader {
                                  bias[i % heads * offsets + i / heads] = values[i];
                                }
                              });
+  }
+  void sort_merges() {
+    for (SwinStage& stage : swin_.stages) {
+      if (!stage.merge) continue;
+      auto& [norm, reduction] = *stage.merge;
+      sort_by_piece(norm.gamma, reduction.k);
+      sort_by_piece(norm.beta, reduction.k);
+      sort_by_piece(reduction.weight, reduction.k);
+    }
   }
   void set_epsilon(float epsilon) {
     if (swin_.patch_norm) swin_.patch_norm->epsilon = epsilon;

@@ -15,7 +15,8 @@ struct SwinSizes {
   struct Stage {
     std::size_t depth = 0, heads = 0, window = 0, hidden = 0;
   };
-  std::size_t patch = 0, dim = 0, classes = 0;
+  std::size_t patch = 0, dim = 0;
+  std::size_t classes = 0;  ///< 0: no classifier
   std::vector<Stage> stages;
 
   std::size_t dim_of(std::size_t stage) const { return dim << stage; }

@@ -32,6 +32,19 @@ SwinNames timm_names(const Checkpoint& checkpoint, const std::string& root) {
   return n;
 }
 
+SwinNames mmdetection_names(const Checkpoint& checkpoint, const std::string& root) {
+  SwinNames n = timm_names(checkpoint, root);
+  n.scheme = "mmdetection";
+  n.patch_embed = root + "patch_embed.projection";
+  n.stages = root + "stages.";
+  n.in_block = {"norm1",        "attn.w_msa.proj",  "norm2", "ffn.layers.0.0",
+                "ffn.layers.1", {"attn.w_msa.qkv"}, {},      {}};
+  n.table = "attn.w_msa.relative_position_bias_table";
+  n.merge_behind = false;
+  n.merge_by_channel = true;
+  return n;
+}
+
 SwinNames hugging_face_names(const std::string& root) {
   SwinNames n;
   n.scheme = "Hugging Face Swin";
@@ -57,8 +70,10 @@ SwinNames hugging_face_names(const std::string& root) {
 /// Names of the one scheme whose blocks are there.
 SwinNames names_of_scheme(const Checkpoint& checkpoint) {
   for (const char* root : kTimmRoots) {
-    SwinNames names = timm_names(checkpoint, root);
-    if (has_any(checkpoint, names.block(0, 0))) return names;
+    for (const auto& names_of : {timm_names, mmdetection_names}) {
+      SwinNames names = names_of(checkpoint, root);
+      if (has_any(checkpoint, names.block(0, 0))) return names;
+    }
   }
   for (const char* root : kHuggingFaceRoots) {
     SwinNames names = hugging_face_names(root);
@@ -92,6 +107,11 @@ SwinNames recognize_swin_names(const Checkpoint& checkpoint) {
     const std::string module = stage_norm + std::to_string(i);
     const bool there = has_any(checkpoint, module + ".");
     names.stage_norm.push_back(there ? module : "");
+  }
+  if (!has_any(checkpoint, names.head + ".")) names.head.clear();
+  if (names.head.empty() && !names.stage_norm.back().empty() &&
+      !has_any(checkpoint, names.norm + ".")) {
+    names.norm.clear();
   }
   const auto& qkv = names.in_block.qkv;
   names.qkv_bias = std::any_of(qkv.begin(), qkv.end(), [&](const std::string& module) {

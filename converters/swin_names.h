@@ -1,6 +1,6 @@
 // What the makers of checkpoints call the parameters of a Swin Transformer: timm (two layouts),
-// Microsoft, detectors on top of it, and Hugging Face's transformers. docs/file_format.md, "Float
-// checkpoints".
+// Microsoft, detectors on top of it, mmdetection, and Hugging Face's transformers.
+// docs/file_format.md, "Float checkpoints".
 #pragma once
 
 #include <string>
@@ -15,13 +15,16 @@ namespace intaglio {
 struct SwinNames {
   std::string scheme;  ///< for people: "timm"
   std::string root;    ///< before all names: "backbone."; others belong to a detector
-  std::string patch_embed, norm, head;
-  std::string patch_norm;               ///< empty: none
+  std::string patch_embed;
+  std::string norm;        ///< empty: the last of stage_norm, of models without a classifier
+  std::string head;        ///< empty: no classifier
+  std::string patch_norm;  ///< empty: none
   std::vector<std::string> stage_norm;  ///< of each stage's output, in detectors; empty: none
   std::string stages;
   BlockNames in_block;
-  std::string table;          ///< relative position bias, tensor in a block
-  bool merge_behind = false;  ///< a merge belongs to the stage behind it
+  std::string table;              ///< relative position bias, tensor in a block
+  bool merge_behind = false;      ///< a merge belongs to the stage behind it
+  bool merge_by_channel = false;  ///< the four values of a channel side by side, as unfold() does
   bool qkv_bias = true;
   std::vector<std::string> ignored_endings;  ///< of tensors that follow from the sizes
 

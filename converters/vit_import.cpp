@@ -33,8 +33,8 @@ class Importer : FloatImporter {
     vit_.patch = sizes_.patch, vit_.dim = sizes_.dim, vit_.heads = sizes_.heads;
     vit_.classes = sizes_.classes;
     vit_.image_size = choose_image_size();
-    vit_.preprocessing =
-        choose_preprocessing(vit_.image_size, usual_preprocessing(vit_.image_size));
+    vit_.preprocessing = choose_preprocessing({vit_.image_size, vit_.image_size},
+                                              usual_preprocessing(vit_.image_size));
     if (result_.preprocessing_source.find(", assumed (") != std::string::npos) {
       result_.notes.push_back(
           "nothing tells how images were prepared; assumed preset deit, give another if need be");
@@ -183,8 +183,14 @@ class Importer : FloatImporter {
   }
   std::size_t choose_image_size() {
     const std::size_t own = sizes_.grid * sizes_.patch;
-    if (!options_.image_size || *options_.image_size == own) return own;
-    const std::size_t size = *options_.image_size;
+    if (!options_.image_size) return own;
+    const auto [size, width] = *options_.image_size;
+    if (size != width) {
+      fail(ErrorCode::kInvalidArgument,
+           "option image size: expected a square, as the positions of a ViT are, found " +
+               std::to_string(size) + "x" + std::to_string(width));
+    }
+    if (size == own) return own;
     if (size == 0 || size % sizes_.patch != 0 || size > kMaxImageSide) {
       fail(ErrorCode::kInvalidArgument, "option image size: expected a multiple of the patches' " +
                                             std::to_string(sizes_.patch) + " pixels up to " +

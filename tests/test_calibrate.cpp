@@ -178,6 +178,7 @@ TEST_CASE("scales of weights are their largest magnitude") {
   REQUIRE(scales.size() == 3);
   CHECK(scales[0] == 2 / 127.5F);
   CHECK(scales[1] == 0.5F / 127.5F);
+  CHECK(weight_scales(Floats{0, -2, 0}, 1)[0] == 2 / 127.0F);
   CHECK(scales[2] == 0x1p-23F);
 }
 

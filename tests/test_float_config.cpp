@@ -254,7 +254,7 @@ TEST_CASE("preprocessors of Hugging Face tell size and crop") {
   CHECK(raw.mean == std::array{0.0, 0.0, 0.0});
   CHECK(raw.std == std::array{1.0, 1.0, 1.0});
   FloatImportOptions larger = two_heads();
-  larger.image_size = 24;
+  larger.image_size = {24, 24};
   CHECK(with_preprocessor(R"({"size":16,"crop_size":12})")
             .import(larger)
             .vit()

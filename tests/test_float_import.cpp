@@ -236,7 +236,7 @@ TEST_CASE("what overflows when it is folded or resampled is named") {
   positions.tensors["pos_embed"] = Checkpoint::Tensor::of({1, 10, 10}, alternating);
   FloatImportOptions options = heads(2);
   CHECK(imported(positions, options).vit().patches() == 9);
-  options.image_size = 20;
+  options.image_size = {20, 20};
   check_error([&] { imported(positions, options); }, kFormat,
               "tensor 'pos_embed': resampled it overflows");
 }
@@ -429,7 +429,7 @@ TEST_CASE("positions are resampled as PyTorch does") {
 TEST_CASE("a model may take images of another size") {
   for (const Vit& vit : {small_vit(), distilled(small_vit())}) {
     FloatImportOptions options = heads(2);
-    options.image_size = 20;
+    options.image_size = {20, 20};
     Vit larger = vit;
     larger.image_size = 20;
     larger.position = resample_position(vit.position, vit.prefix(), 3, 5, vit.dim);
@@ -442,10 +442,14 @@ TEST_CASE("a model may take images of another size") {
   }
   for (const std::size_t size : {0U, 3U, 21U, 4100U}) {
     FloatImportOptions options = heads(2);
-    options.image_size = size;
+    options.image_size = {size, size};
     check_error([&] { imported(export_timm(small_vit()), options); }, kInvalidArgument,
                 "a multiple of the patches' 4 pixels up to 4096, found " + std::to_string(size));
   }
+  FloatImportOptions wide = heads(2);
+  wide.image_size = {12, 20};
+  check_error([&] { imported(export_timm(small_vit()), wide); }, kInvalidArgument,
+              "expected a square, as the positions of a ViT are, found 12x20");
 }
 
 TEST_CASE("the float checkpoint of DeiT-Tiny is that of the calibrated one") {

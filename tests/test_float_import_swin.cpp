@@ -54,6 +54,13 @@ void check_swin(const ImportedModel& found, const Swin& swin) {
   check_equal(network_of(found), network_of(swin));
 }
 
+void check_image(const ImportedModel& found, std::size_t height, std::size_t width) {
+  CHECK(found.swin().image_height == height);
+  CHECK(found.swin().image_width == width);
+  CHECK(found.swin().preprocessing.height == int(height));
+  CHECK(found.swin().preprocessing.width == int(width));
+}
+
 Checkpoint::Tensor zeros(std::vector<std::size_t> shape) {
   std::size_t size = 1;
   for (const std::size_t n : shape) size *= n;
@@ -136,17 +143,51 @@ TEST_CASE("norms of stages are features") {
   CHECK(FloatExecutor(network, 1).run(pixels, 1).size() == 5);
 }
 
-TEST_CASE("a Swin without a classifier is refused as such") {
-  const Checkpoint detector = exported(SwinScheme::kDetector);
-  REQUIRE(detector.tensors.contains("backbone.layers.0.blocks.0.norm1.weight"));
-  check_error([&] { Files{detector}.import(); }, kUnsupported,
-              "the model has no classifier ('backbone.head.weight')");
+TEST_CASE("a Swin without a classifier gives the pooled features of its last norm") {
+  Swin swin = random_swin(small_shape());
+  for (std::size_t i = 0; i < 3; ++i) {
+    const std::size_t dim = swin.dim << i;
+    swin.stages[i].feature_norm =
+        FloatNorm{std::vector<float>(dim, float(i + 2)), std::vector<float>(dim, 1), 1e-5F};
+  }
+  std::vector<float> pass(24 * 24);
+  for (std::size_t i = 0; i < 24; ++i) pass[25 * i] = 1;
+  Swin pooled = swin;
+  pooled.head = {24, 24, pass, {}};
   for (const SwinScheme scheme : kClassifiers) {
-    Checkpoint headless = exported(scheme);
+    Checkpoint headless = export_swin(swin, scheme);
     std::erase_if(headless.tensors, [](const auto& t) {
       return t.first.starts_with("head.") || t.first.starts_with("classifier.");
     });
-    check_error([&] { Files{headless}.import(); }, kUnsupported, "the model has no classifier ('");
+    if (scheme == SwinScheme::kHuggingFace) {
+      std::erase_if(headless.tensors,
+                    [](const auto& t) { return t.first.starts_with("swin.norm"); });
+      for (SwinStage& stage : pooled.stages) stage.feature_norm.reset();
+    }
+    const Files files{headless, R"({"num_classes":0})"};
+    check_swin(files.import(), pooled);
+    CHECK(files.import().swin().classes == 0);
+    CHECK_THAT(files.import().swin().provenance.at("sizes"), Catch::Contains(", no classifier"));
+    headless.tensors.erase("norm.weight");
+    if (scheme == SwinScheme::kHuggingFace) continue;
+    check_error([&] { Files{headless}.import(); }, kFormat, "'norm.weight' is missing");
+  }
+  pooled.stages = swin.stages;
+  pooled.norm = *swin.stages[2].feature_norm;
+  for (const SwinScheme scheme : {SwinScheme::kDetector, SwinScheme::kMmdetection}) {
+    const Checkpoint detector = export_swin(swin, scheme);
+    REQUIRE(detector.tensors.contains("backbone.norm0.weight"));
+    const ImportedModel found = Files{detector}.import();
+    check_swin(found, pooled);
+    CHECK(found.scheme == (scheme == SwinScheme::kDetector ? "timm" : "mmdetection"));
+    const Network network = network_of(found);
+    const std::vector<std::uint8_t> pixels(224 * 224 * 3, 100);
+    CHECK(FloatExecutor(network, 1).run(pixels, 1).size() == 24);
+    swin.stages[2].feature_norm.reset();
+    check_error([&] { Files{export_swin(swin, scheme)}.import(); }, kUnsupported,
+                "neither a classifier nor a norm behind its last stage ('backbone.norm.weight' or "
+                "'backbone.norm2.weight')");
+    swin.stages[2].feature_norm = pooled.norm;
   }
 }
 
@@ -276,9 +317,17 @@ TEST_CASE("configs of a Swin are followed, and what contradicts the tensors is n
 
 TEST_CASE("the size of a Swin's images comes from options, configs, the name, else it is 224") {
   FloatImportOptions options;
-  options.image_size = 50;
+  options.image_size = {50, 50};
   Files files{exported(), R"({"image_size":96})", "Swin_tiny_patch4_window7_64_22k.safetensors"};
   CHECK(files.import(options).swin().image_width == 50);
+  options.image_size = {30, 50};
+  const ImportedModel wide = files.import(options);
+  check_image(wide, 30, 50);
+  CHECK(wide.swin().preprocessing.resize == 55);
+  CHECK_THAT(wide.swin().provenance.at("sizes"), Catch::Contains("images of 30x50,"));
+  options.image_size = {390, 40};
+  check_image(files.import(options), 390, 40);
+  CHECK(files.import(options).swin().preprocessing.resize == 390);
   CHECK(files.import().swin().image_width == 96);
   files.config.clear();
   const ImportedModel named = files.import();
@@ -296,9 +345,11 @@ TEST_CASE("the size of a Swin's images comes from options, configs, the name, el
   }
   files.name = "swin-tiny-patch4-window7-160";
   CHECK(files.import().swin().image_width == 160);
-  options.image_size = 4097;
+  options.image_size = {4097, 4097};
   check_error([&] { files.import(options); }, kInvalidArgument, "1 to 4096 pixels to a side");
-  options.image_size = 0;
+  options.image_size = {50, 4097};
+  check_error([&] { files.import(options); }, kInvalidArgument, "found 4097");
+  options.image_size = {0, 50};
   check_error([&] { files.import(options); }, kInvalidArgument, "found 0");
   options = {};
   options.heads = 3;

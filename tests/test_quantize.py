@@ -83,7 +83,7 @@ def random_vit(path, dim=64, patch=8, grid=4, hidden=48, classes=5):
 
 
 def random_swin(path, dim=16, patch=4, depths=(2, 1), window=3, classes=5):
-    """A Swin with timm's present names."""
+    """A Swin with timm's present names; of no classes, one with norms of its stages and no other."""
     made = RandomTensors()
     made.linear("patch_embed.proj", dim, 3, patch, patch), made.norm("patch_embed.norm", dim)
     for i, depth in enumerate(depths):
@@ -95,8 +95,11 @@ def random_swin(path, dim=16, patch=4, depths=(2, 1), window=3, classes=5):
             block = f"layers.{i}.blocks.{j}."
             made.block(block, dim, 2 * dim)
             made.add(block + "attn.relative_position_bias_table", (2 * window - 1)**2, 2**i)
+        if classes == 0:
+            made.norm(f"norm{i}", dim)
         dim *= 2
-    made.norm("norm", dim // 2), made.linear("head.fc", classes, dim // 2)
+    if classes > 0:
+        made.norm("norm", dim // 2), made.linear("head.fc", classes, dim // 2)
     write_safetensors(path, made.tensors, {})
 
 
@@ -219,14 +222,18 @@ class Quantize(unittest.TestCase):
         images = [SAMPLES / name for name in ("1_2.jpg", "A_3.png")]
         labels.write_text("file,label\n" + "".join(f"{image},0\n" for image in images))
         for method in ("default", "fqvit"):
-            for size in (24, 50):  # maps of 6 and 3 tokens; of 13 and 7, from a patch beyond the image
+            # Maps of 6 and 3 tokens; of 13 and 7, from a patch beyond the image; of 10 x 18 and 5 x 9.
+            for size, height, width in ((24, 24, 24), (50, 50, 50), ("40x72", 40, 72)):
                 report = self.outputs / "report.json"
                 facts = self.facts("--method", method, "--img-size", size, "--limit", 24,
                                    "--eval", labels, "--report-json", report, checkpoint=self.swin)
-                expected = {"family": "swin", "image_size": size, "blocks": [2, 1],
+                expected = {"family": "swin", "image_size": [height, width], "blocks": [2, 1],
                             "heads": [1, 2], "windows": [3, 3], "hidden": [32, 64], "dim": 16}
                 self.assertEqual({key: facts["architecture"][key] for key in expected}, expected)
-                self.assertIn("preset swin", facts["preprocessing"]["source"])
+                chosen = facts["preprocessing"]
+                self.assertIn("preset swin", chosen["source"])
+                self.assertEqual([chosen[key] for key in ("height", "width", "resize")],
+                                 [height, width, int(max(height, width) / 0.9)])
                 tensors = json.loads(report.read_text())["tensors"]
                 self.assertEqual(sum(t["kind"] == "attention" for t in tensors), 3)
                 for tensor in tensors:
@@ -237,6 +244,25 @@ class Quantize(unittest.TestCase):
         for piece in ("2+1 blocks, 16/32 channels, 1/2 heads, windows of 3x3", "names of timm",
                       "nothing tells the size of images; assumed 224 pixels", "centre of 224x224"):
             self.assertIn(piece, text)
+
+    def test_swin_without_a_classifier(self):
+        backbone = self.folder / "backbone.safetensors"
+        random_swin(backbone, classes=0)
+        options = ("--img-size", "40x72", "--limit", 24)
+        for method in ("default", "fqvit"):
+            report = self.outputs / "report.json"
+            facts = self.facts("--method", method, "--report-json", report, *options,
+                               checkpoint=backbone)
+            self.assertEqual(facts["architecture"]["classes"], 0)
+            tensors = {t["name"]: t for t in json.loads(report.read_text())["tensors"]}
+            self.assertGreater(tensors["logits"]["snr_db"], 15, method)
+            logits = self.outputs / "features.safetensors"
+            run(CLASSIFY, self.model, SAMPLES / "A_0.jpg", "--logits", logits)
+            data = logits.read_bytes()
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            self.assertEqual(header["logits"]["shape"], [1, 32])
+        text = self.quantize(*options, checkpoint=backbone).stdout
+        self.assertIn("no classifier: 32 pooled features instead of logits", text)
 
     def test_errors_leave_nothing_behind(self):
         broken = self.folder / "broken.jpg"
@@ -255,6 +281,10 @@ class Quantize(unittest.TestCase):
             (("--limit", 0), 2, "limit"),
             (("--batch", 0), 2, "batch"),
             (("--img-size", 50), 2, "multiple"),
+            (("--img-size", "48x64"), 2, "expected a square"),
+            (("--img-size", "48x"), 2, "--img-size: expected pixels of a side, or HEIGHTxWIDTH"),
+            (("--img-size", "-48"), 2, "HEIGHTxWIDTH"),
+            (("--img-size", "48x48x48"), 2, "HEIGHTxWIDTH"),
             (("--preset", "none"), 2, "preset"),
             (("--heads", 7), 2, "heads"),
             (("--labels", SAMPLES / "labels.csv"), 4, "expected 32 labels"),

@@ -11,7 +11,9 @@ enum class SwinScheme {
   kNewTimm,      ///< a merge belongs to the stage behind it; head.fc
   kMicrosoft,    ///< timm's old names, with the buffers of the modules
   kHuggingFace,  ///< Transformers
-  kDetector  ///< a backbone with norms of the stages' outputs, beside other parts; no classifier
+  kDetector,     ///< a backbone with norms of the stages' outputs, beside other parts; no
+                 ///< classifier
+  kMmdetection   ///< the same with mmdetection's names and order of merged channels
 };
 
 /// What import_float() reads back as `swin`, as square images of 224 pixels.
