@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Checkpoints of all published sizes, with random weights, through intaglio-convert quantize and
-intaglio-classify: facts, accuracy of the logits, peak memory.
+intaglio-classify: facts, accuracy of the logits and of every layer of a Swin, peak memory.
 
-usage: test_architectures.py CONVERT CLASSIFY GLYPHS_FOLDER
+usage: test_architectures.py CONVERT CLASSIFY GLYPHS_FOLDER FEATURES
 Exits with 77 where numpy is absent.
 """
 
@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ except ImportError:
           file=sys.stderr)
     sys.exit(77)
 
-CONVERT, CLASSIFY, GLYPHS = (Path(arg).resolve() for arg in sys.argv[1:4])
+CONVERT, CLASSIFY, GLYPHS, FEATURES = (Path(arg).resolve() for arg in sys.argv[1:5])
 SAMPLES = GLYPHS / "samples"  # any pictures do
 # Not among those of the calibration: the last layers see one row per image, and fit few too well.
 EVALUATION = [SAMPLES / "1_2.jpg", SAMPLES / "A_3.png"]
@@ -35,6 +36,8 @@ IMAGENET = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]
 HALVES = [[0.5] * 3, [0.5] * 3]
 PATCH, GRID, CLASSES = 16, 14, 1000
 MAX_RELATIVE_RMSE = 0.15
+MIN_SNR_DB = 10
+WINDOW = 7
 MAX_BYTES_OF_LARGE = 8 << 30
 
 
@@ -49,6 +52,26 @@ class Architecture:
         return {"image_size": image_size, "patch": PATCH, "blocks": self.depth, "dim": self.dim,
                 "hidden": 4 * self.dim, "heads": self.heads, "classes": CLASSES,
                 "prefix_tokens": 2 if self.distilled else 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Swin:
+    dim: int
+    heads: int  # of the first stage
+    depths: tuple
+
+    def facts(self, image_size):
+        per_stage = [2**i for i in range(len(self.depths))]
+        sides = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+        return {"family": "swin", "image_size": list(sides), "patch": 4, "dim": self.dim,
+                "blocks": list(self.depths), "heads": [self.heads * n for n in per_stage],
+                "hidden": [4 * self.dim * n for n in per_stage],
+                "windows": [WINDOW] * len(per_stage), "classes": CLASSES}
+
+
+SWIN_TINY = Swin(96, 3, (2, 2, 6, 2))
+SWIN_SMALL = Swin(96, 3, (2, 2, 18, 2))
+SWIN_BASE = Swin(128, 4, (2, 2, 18, 2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,38 +92,64 @@ def random_values(name, shape, deviation, mean):
     return values
 
 
-def timm(a):
-    tensors = []
+class Tensors(list):
+    """Layers that nothing but names and shapes describes."""
 
-    def add(name, *shape, deviation=0.02, mean=0.0):
+    def add(self, name, *shape, deviation=0.02, mean=0.0):
         make = functools.partial(random_values, name, shape, deviation, mean)
-        tensors.append(Tensor(name, shape, make))
+        self.append(Tensor(name, shape, make))
 
-    def linear(name, n, *inputs):
-        add(name + ".weight", n, *inputs, deviation=np.prod(inputs) ** -0.5)
-        add(name + ".bias", n)
+    def linear(self, name, n, *inputs, bias=True):
+        self.add(name + ".weight", n, *inputs, deviation=np.prod(inputs) ** -0.5)
+        if bias:
+            self.add(name + ".bias", n)
 
-    def norm(name):
-        add(name + ".weight", a.dim, deviation=0.1, mean=1.0)
-        add(name + ".bias", a.dim, deviation=0.1)
+    def norm(self, name, dim):
+        self.add(name + ".weight", dim, deviation=0.1, mean=1.0)
+        self.add(name + ".bias", dim, deviation=0.1)
 
+    def block(self, name, dim):
+        self.norm(name + "norm1", dim)
+        self.linear(name + "attn.qkv", 3 * dim, dim)
+        self.linear(name + "attn.proj", dim, dim)
+        self.norm(name + "norm2", dim)
+        self.linear(name + "mlp.fc1", 4 * dim, dim)
+        self.linear(name + "mlp.fc2", dim, 4 * dim)
+
+
+def timm(a):
+    made = Tensors()
     tokens = ["cls_token"] + ["dist_token"] * a.distilled
     for token in tokens:
-        add(token, 1, 1, a.dim)
-    add("pos_embed", 1, len(tokens) + GRID**2, a.dim)
-    linear("patch_embed.proj", a.dim, 3, PATCH, PATCH)
+        made.add(token, 1, 1, a.dim)
+    made.add("pos_embed", 1, len(tokens) + GRID**2, a.dim)
+    made.linear("patch_embed.proj", a.dim, 3, PATCH, PATCH)
     for i in range(a.depth):
-        block = f"blocks.{i}."
-        norm(block + "norm1")
-        linear(block + "attn.qkv", 3 * a.dim, a.dim)
-        linear(block + "attn.proj", a.dim, a.dim)
-        norm(block + "norm2")
-        linear(block + "mlp.fc1", 4 * a.dim, a.dim)
-        linear(block + "mlp.fc2", a.dim, 4 * a.dim)
-    norm("norm")
+        made.block(f"blocks.{i}.", a.dim)
+    made.norm("norm", a.dim)
     for head in ["head"] + ["head_dist"] * a.distilled:
-        linear(head, CLASSES, a.dim)
-    return tensors
+        made.linear(head, CLASSES, a.dim)
+    return made
+
+
+def microsoft(a):
+    """A Swin."""
+    made, dim = Tensors(), a.dim
+    made.linear("patch_embed.proj", dim, 3, 4, 4), made.norm("patch_embed.norm", dim)
+    for i, depth in enumerate(a.depths):
+        stage = f"layers.{i}."
+        if i > 0:
+            merge = f"layers.{i - 1}.downsample."
+            made.norm(merge + "norm", 4 * dim)
+            made.linear(merge + "reduction", 2 * dim, 4 * dim, bias=False)
+            dim *= 2
+        for j in range(depth):
+            block = f"{stage}blocks.{j}."
+            made.block(block, dim)
+            made.add(block + "attn.relative_position_bias_table", (2 * WINDOW - 1)**2,
+                     a.heads * 2**i, deviation=0.5)
+    made.norm("norm", dim), made.linear("head", CLASSES, dim)
+    return made
 
 
 def changed(tensor, name, change=lambda values: values):
@@ -322,6 +371,46 @@ class Architectures(unittest.TestCase):
         write_safetensors(checkpoint, timm(a), "F16")
         made, _ = self.check(a, checkpoint, "timm", HALVES)
         self.assertLess(made.peak_bytes, MAX_BYTES_OF_LARGE)
+
+    def check_swin(self, a, checkpoint, *options, **sizes):
+        """With the accuracy of every layer."""
+        report = self.folder / "report.json"
+        self.check(a, checkpoint, "timm", IMAGENET, "--report-json", report, *options, **sizes)
+        tensors = json.loads(report.read_text())["tensors"]
+        self.assertEqual(sum(t["kind"] == "attention" for t in tensors), sum(a.depths))
+        for tensor in tensors:
+            self.assertGreater(tensor["snr_db"], MIN_SNR_DB, tensor["name"])
+
+    def check_features(self, a, height, width):
+        """Those of a larger image than the model was made for."""
+        lines = run(FEATURES, self.folder / "model.intg").output.splitlines()
+        self.assertEqual(len(lines), len(a.depths) + 1)
+        for i, line in enumerate(lines[:-1]):
+            number = r"(-?[0-9.]+)"  # no nan, no inf
+            found = re.fullmatch(rf"stage{i + 1} +s16 \[(\d+), (\d+), (\d+)\]  scale .*  "
+                                 rf"{number} to {number}", line)
+            self.assertIsNotNone(found, line)
+            stride = 4 * 2**i
+            shape = [-(-height // stride), -(-width // stride), a.dim * 2**i]
+            self.assertEqual([int(n) for n in found.groups()[:3]], shape)
+            low, high = (float(n) for n in found.groups()[3:])
+            self.assertLess(low, high)
+        self.assertTrue(lines[-1].startswith(f"{height} x {width} pixels"), lines[-1])
+
+    def test_swin_tiny_at_three_sizes(self):
+        checkpoint = self.folder / "swin_tiny_patch4_window7_224.safetensors"
+        write_safetensors(checkpoint, microsoft(SWIN_TINY))
+        self.check_swin(SWIN_TINY, checkpoint)
+        self.check_features(SWIN_TINY, 800, 1216)
+        self.check_swin(SWIN_TINY, checkpoint, "--img-size", 384, image_size=384, images=4)
+        self.check_swin(SWIN_TINY, checkpoint, "--img-size", "800x1216", image_size=(800, 1216),
+                        images=2)
+
+    def test_swin_small_and_base(self):
+        for name, a in ("small", SWIN_SMALL), ("base", SWIN_BASE):
+            checkpoint = self.folder / f"swin_{name}_patch4_window7_224.safetensors"
+            write_safetensors(checkpoint, microsoft(a))
+            self.check_swin(a, checkpoint, images=4)
 
 
 if __name__ == "__main__":
