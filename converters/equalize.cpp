@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace intaglio {
 namespace {
@@ -113,6 +114,33 @@ void equalize_attention(AttentionLayer& attention, FloatLinear& qkv, FloatLinear
   absorb(proj, v_scale, v_middle);
 }
 
+/// Puts a copy of layer `id` behind it, which nothing reads yet.
+Layer& insert_copy(Network& network, std::size_t id) {
+  const auto move = [id](std::size_t& other) { other += other > id ? 1 : 0; };
+  for (Layer& layer : network.layers) {
+    move(layer.src);
+    if (auto* add = std::get_if<AddLayer>(&layer.op)) move(add->stream);
+  }
+  for (LayerFeature& feature : network.features) move(feature.layer);
+  Layer copy = network.layers[id];
+  return *network.layers.insert(network.layers.begin() + std::ptrdiff_t(id) + 1, std::move(copy));
+}
+
+/// Factors may move between a norm and the layer that reads it, but not out of a feature: it gets
+/// a norm of its own.
+void split_features(Network& network) {
+  for (std::size_t i = 0; i < network.features.size(); ++i) {
+    const std::size_t id = network.features[i].layer;
+    const bool is_norm = std::holds_alternative<NormLayer>(network.layers[id].op);
+    if (!is_norm || network.readers_of(id).empty()) continue;
+    Layer& own = insert_copy(network, id);
+    LayerFeature& feature = network.features[i];
+    own.name = feature.name + ".norm";
+    own.result = feature.name + ".qact";
+    feature.layer = id + 1;
+  }
+}
+
 }  // namespace
 
 void fold_normalization(Network& network) {
@@ -136,6 +164,7 @@ void fold_normalization(Network& network) {
 }
 
 void equalize(Network& network, const TensorRanges& ranges) {
+  split_features(network);
   const auto is_mean = [&](std::size_t id) {
     return std::holds_alternative<MeanLayer>(network.layers[id].op);
   };

@@ -24,6 +24,7 @@ void fold_normalization(Network& network);
 /// - q and k: scale of each channel, and the offset of k, which the softmax does not see.
 /// - v and proj: scale and offset of each channel, as the probabilities of a row sum to one; and
 ///   the scale of v as a whole, so that it fills the grid it shares with q and k.
+/// A feature that a norm makes for such a layer gets a norm of its own, "<feature>.norm".
 /// `ranges` are those of `network` before.
 void equalize(Network& network, const TensorRanges& ranges);
 

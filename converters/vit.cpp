@@ -21,9 +21,11 @@ class Builder {
     for (std::size_t i = 0; i < vit_.blocks.size(); ++i) {
       x = block("blocks." + std::to_string(i) + ".", x, vit_.blocks[i]);
     }
+    const std::size_t tokens = x;
     // Only the prefix tokens are classified.
     x = add("class_token", "class_token", x, prefix, vit_.dim, SelectLayer{prefix, false});
     x = norm("norm", "qact2", x, vit_.norm);
+    network_.features = {{"class_token", x}, {"tokens", tokens}};
     if (prefix > 1) {
       x = add("joined", "joined", x, 1, prefix * vit_.dim, SelectLayer{prefix, true});
     }

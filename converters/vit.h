@@ -31,7 +31,9 @@ struct Vit {
   std::size_t prefix() const { return tokens.size() / dim; }
 };
 
-/// Layers carry the names of timm's modules, results those of FQ-ViT's quantizers.
+/// Layers carry the names of timm's modules, results those of FQ-ViT's quantizers. Features are
+/// "class_token" (the prefix tokens behind the last norm, as the head reads them) and "tokens" (all
+/// tokens before it).
 Network network_of(Vit vit);
 
 /// Conv weight [n, 3, patch, patch] in the order of Vit::patch_embed: runs that lie side by side in

@@ -108,7 +108,9 @@ class Model {
   std::size_t height() const;   ///< pixels of the input that the file is made for
   std::size_t width() const;    ///< the same
   bool takes_any_size() const;  ///< images of any size, not only that one (Swin)
-  /// What Session::features can give, in order: "stage1" ... of a Swin.
+  /// What Session::features can give, in order: "stage1" ... of a Swin; of a ViT "class_token",
+  /// with a row per token that is classified, behind the last norm, and "tokens", all of them
+  /// before it.
   std::vector<std::string> features() const;
   std::size_t classes() const;  ///< number of logits
   /// Real logit = logit_scale() * integer logit; positive.

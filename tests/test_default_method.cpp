@@ -125,6 +125,27 @@ TEST_CASE("equalizing leaves the function as it is") {
   }
 }
 
+TEST_CASE("features keep their meaning when the channels of their readers are equalized") {
+  Vit vit = with_moved_scales(tiny_vit(kShapes[0]).vit);
+  vit.norm.gamma[2] *= 100;
+  scale_column(vit.head, 2, 0.01F);
+  const CalibrationImages images = tiny_images(vit.image_size, kEnoughRows, 16);
+  Network network = network_of(vit);
+  const TensorRanges before = measure_ranges(network, images);
+  equalize(network, before);
+  REQUIRE(network.features.size() == 2);
+  const TensorRanges after = measure_ranges(network, images);
+  CHECK(after.at("qact2").high[2] < 0.5F * before.at("qact2").high[2]);
+  for (const auto& [feature, was] : {std::pair{0, "qact2"}, {1, "blocks.2.qact4"}}) {
+    const Layer& layer = network.layers[network.features[std::size_t(feature)].layer];
+    INFO(layer.result);
+    CHECK(distance(after.at(layer.result).high, before.at(was).high) <
+          1e-4 * rms(before.at(was).high));
+    CHECK(distance(after.at(layer.result).low, before.at(was).low) <
+          1e-4 * rms(before.at(was).low));
+  }
+}
+
 TEST_CASE("equalized channels lie around zero, and weights and ranges are in balance") {
   const Vit vit = with_moved_scales(tiny_vit(kShapes[0]).vit);
   const CalibrationImages images = tiny_images(vit.image_size, kEnoughRows, 16);

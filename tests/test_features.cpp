@@ -27,6 +27,19 @@ Graph swin(bool own) {
   return lower(imported.network, imported.calibration, {});
 }
 
+/// The embedded model, whose features end with the stream's row that the last norm reads.
+Graph vit(bool own) {
+  CalibratedNetwork imported =
+      import_fqvit(Safetensors::open(INTAGLIO_GLYPHS "/glyphs.safetensors"));
+  if (own) imported = own_form(std::move(imported));
+  Graph graph = lower(imported.network, imported.calibration, {});
+  REQUIRE(graph.features.size() == 2);
+  for (ValueId id = 0; id < graph.values.size(); ++id) {
+    if (graph.values[id].name == "class_token") graph.features.push_back({"selected", id});
+  }
+  return graph;
+}
+
 Model load(const Graph& graph, std::optional<Isa> isa = {}) {
   LoadOptions options;
   options.isa = isa;
@@ -52,6 +65,23 @@ struct FeatureCopy {
   std::vector<std::size_t> shape;
   bool operator==(const FeatureCopy&) const = default;
 };
+
+/// What the last layer of a graph makes of codes.
+std::vector<std::int32_t> classified(const Graph& graph, std::span<const std::byte> codes) {
+  const auto& head = std::get<LinearOp>(graph.ops.back().params);
+  const auto weight = head.weight.view();
+  const std::size_t classes = head.multiplier.size();
+  std::vector<std::int32_t> logits;
+  for (std::size_t j = 0; j < classes; ++j) {
+    std::int64_t sum = 0;
+    for (std::size_t c = 0; c < codes.size(); ++c) {
+      sum += std::int64_t{weight[j * codes.size() + c]} * std::to_integer<int>(codes[c]);
+    }
+    const std::int64_t scaled = sum * head.multiplier[j] + head.bias[j];
+    logits.push_back(static_cast<std::int32_t>(scaled >> head.shift));
+  }
+  return logits;
+}
 
 std::vector<FeatureCopy> copy(std::span<const FeatureMap> features) {
   std::vector<FeatureCopy> copies;
@@ -94,6 +124,39 @@ TEST_CASE("features and logits of any size are the same on every instruction set
         CHECK(logits_of(shared, image) == logits);
         CHECK(copy(alone.features(image)) == features);
         CHECK(copy(shared.features(image)) == features);
+      }
+    }
+  }
+}
+
+TEST_CASE("features of a ViT are what the head reads, and the last stream") {
+  for (const bool own : {false, true}) {
+    const Graph graph = vit(own);
+    Session scalar(load(graph, Isa::kScalar));
+    ThreadPool pool(3);
+    const std::vector<std::string> names = {"class_token", "tokens", "selected"};
+    const auto logits = logits_of(scalar, noise(32, 32));
+    const auto features = copy(scalar.features(noise(32, 32), names));
+    CHECK(features[0].shape == std::vector<std::size_t>{1, 1, 128});
+    CHECK(features[1].shape == std::vector<std::size_t>{1, 65, 128});
+    CHECK(classified(graph, features[0].codes) == logits);
+    const std::vector<std::byte>& all = features[1].codes;
+    const std::vector<std::byte>& first = features[2].codes;
+    REQUIRE(first.size() == std::size_t{own ? 256U : 128U});
+    CHECK(std::equal(first.begin(), first.end(), all.begin()));
+    for (const Isa isa : kernels::kAllIsas) {
+      if (!kernels::cpu_supports(isa)) continue;
+      INFO(isa_name(isa) << (own ? " own" : ""));
+      const Model model = load(graph, isa);
+      CHECK_FALSE(model.takes_any_size());
+      Session alone(model);
+      Session shared(model, &pool);
+      CHECK(copy(alone.features(noise(32, 32), names)) == features);
+      CHECK(copy(shared.features(noise(32, 32), names)) == features);
+      CHECK(logits_of(alone, noise(32, 32)) == logits);
+      for (std::size_t i = 0; i < names.size(); ++i) {  // rows that the others need are not made
+        CHECK(copy(alone.features(noise(32, 32), std::span(names).subspan(i, 1))) ==
+              std::vector{features[i]});
       }
     }
   }

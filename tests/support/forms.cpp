@@ -88,6 +88,7 @@ void remove_values(Graph& g, const std::vector<ValueId>& gone) {
   g.values = std::move(values);
   g.input = place[g.input];
   g.output = place[g.output];
+  for (Feature& feature : g.features) feature.value = place[feature.value];
   for (Op& op : g.ops) {
     std::visit(
         [&](auto& params) {
