@@ -37,7 +37,8 @@ struct Plan {
 /// Decides what is executed, and lays activations out by lifetime: a value's memory is reused once
 /// its last reader is done.
 ///  - A linear layer and the GELU or residual addition that alone reads its codes are one step.
-///  - Rows that nothing reads are not made: only the class token leaves the last block. Nothing
+///  - Rows that nothing reads are not made: for logits, only the class token leaves the last block.
+///  Nothing
 ///    that none of the `outputs` depends on is made at all.
 /// The outputs, whole values, stay until the inference ends. The graph has passed check() and
 /// outlives the plan. Its weights are not packed yet.

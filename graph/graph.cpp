@@ -27,7 +27,10 @@ struct Summary {
   void output(const char*, ValueId) {}
   template <typename T>
   void constant(const char*, const Constant<T>& constant) {
-    bytes += constant.view().size_bytes();
+    // By the shape, which stays when the elements are given back.
+    const auto& shape = constant.shape();
+    if (shape.empty()) return;
+    bytes += std::accumulate(shape.begin(), shape.end(), sizeof(T), std::multiplies<>());
   }
   template <typename T>
   void optional_constant(const char* field, const Constant<T>& constant) {

@@ -134,14 +134,14 @@ TEST_CASE("features of a ViT are what the head reads, and the last stream") {
     const Graph graph = vit(own);
     Session scalar(load(graph, Isa::kScalar));
     ThreadPool pool(3);
-    const std::vector<std::string> names = {"class_token", "tokens", "selected"};
+    const std::vector<std::string> names = {"class_token", "selected", "tokens"};
     const auto logits = logits_of(scalar, noise(32, 32));
     const auto features = copy(scalar.features(noise(32, 32), names));
     CHECK(features[0].shape == std::vector<std::size_t>{1, 1, 128});
-    CHECK(features[1].shape == std::vector<std::size_t>{1, 65, 128});
+    CHECK(features[2].shape == std::vector<std::size_t>{1, 65, 128});
     CHECK(classified(graph, features[0].codes) == logits);
-    const std::vector<std::byte>& all = features[1].codes;
-    const std::vector<std::byte>& first = features[2].codes;
+    const std::vector<std::byte>& all = features[2].codes;
+    const std::vector<std::byte>& first = features[1].codes;
     REQUIRE(first.size() == std::size_t{own ? 256U : 128U});
     CHECK(std::equal(first.begin(), first.end(), all.begin()));
     for (const Isa isa : kernels::kAllIsas) {

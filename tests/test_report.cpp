@@ -122,8 +122,17 @@ double code_at(const Value& value, const std::vector<std::byte>& codes, std::siz
   return value.dtype == DType::kS16 ? load(std::int16_t{}) : load(std::int32_t{});
 }
 
-/// Whether only the class token's row of a value can reach the logits: behind the last attention.
-bool only_first_row(const std::string& name) {
+/// The network with or without features that all rows reach.
+void set_features(Subject& s, bool features) {
+  if (features) return;
+  s.network.features.clear();
+  s.lower_again();
+}
+
+/// Whether only the class token's row of a value is of use: behind the last attention, without
+/// features.
+bool only_first_row(const Subject& s, const std::string& name) {
+  if (!s.network.features.empty()) return false;
   for (const char* behind : {"blocks.1.attn.qact2", "blocks.1.attn.qact3", "blocks.1.qact2",
                              "blocks.1.qact3", "blocks.1.mlp.", "blocks.1.qact4"}) {
     if (name.starts_with(behind)) return true;
@@ -142,7 +151,7 @@ double expected_snr(const Subject& s, const Record& record, const std::string& n
   for (std::size_t image = 0; image < kImages; ++image) {
     const auto bytes = s.pixels.size() / kImages;
     const auto codes = all_codes(s.graph, std::span(s.pixels).subspan(image * bytes, bytes));
-    const std::size_t count = only_first_row(name) ? value.shape[1] : per_image;
+    const std::size_t count = only_first_row(s, name) ? value.shape[1] : per_image;
     for (std::size_t i = 0; i < count; ++i) {
       const int exponent =
           value.grid.exponents.empty() ? 0 : value.grid.exponents[i % value.shape[1]];
@@ -184,6 +193,7 @@ void sum_directly(Subject& s) {
 TEST_CASE("signal to error ratios are those of their definition") {
   Subject s = subject(shape());
   if (GENERATE(false, true)) sum_directly(s);
+  set_features(s, GENERATE(false, true));
   const Record record(s);
   const Accuracy accuracy = s.measure();
   REQUIRE(accuracy.tensors.size() >= 20);
@@ -255,6 +265,8 @@ TEST_CASE("softmax codes are counted in both forms") {
   s.calibration.softmax = relative ? SoftmaxForm::kRowRelative : SoftmaxForm::kLogInt;
   s.calibration.zero_code = relative ? 15 : 16;
   s.lower_again();
+  const bool features = GENERATE(false, true);
+  set_features(s, features);
   const Accuracy accuracy = s.measure();
   const Record record(s);
   std::size_t attentions = 0;
@@ -271,7 +283,7 @@ TEST_CASE("softmax codes are counted in both forms") {
     }
     CHECK(sum == Approx(1));
     const double tokens = double(kTokens);
-    const bool last = t.layer == "blocks.1.attn";
+    const bool last = t.layer == "blocks.1.attn" && !features;
     CHECK(t.rows == (last ? 1 : kTokens));
     if (relative) {
       CHECK(a.code_shares[0] >= 1 / tokens);  // the largest of each row
