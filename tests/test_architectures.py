@@ -402,7 +402,7 @@ class Architectures(unittest.TestCase):
         write_safetensors(checkpoint, microsoft(SWIN_TINY))
         self.check_swin(SWIN_TINY, checkpoint)
         self.check_features(SWIN_TINY, 800, 1216)
-        self.check_swin(SWIN_TINY, checkpoint, "--img-size", 384, image_size=384, images=4)
+        self.check_swin(SWIN_TINY, checkpoint, "--img-size", 384, image_size=384, images=2)
         self.check_swin(SWIN_TINY, checkpoint, "--img-size", "800x1216", image_size=(800, 1216),
                         images=2)
 
