@@ -26,6 +26,9 @@ struct FloatImportOptions {
   std::optional<Interpolation> interpolation;
   std::string preset;            ///< recipe of preprocessing (presets.h); empty: what files say
   std::filesystem::path config;  ///< config.json; empty: beside the checkpoint, if there
+  /// All tokens of a ViT's last block are a feature. Calibration then regards them, too, and not
+  /// only what is classified.
+  bool token_feature = false;
 };
 
 struct ImportedModel {

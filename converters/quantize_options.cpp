@@ -52,6 +52,8 @@ void add_import_options(CLI::App& command, QuantizeArguments& arguments) {
   command.add_option("--img-size", arguments.image_size,
                      "Pixels of a side of the input, or of a Swin HEIGHTxWIDTH; a ViT's positions "
                      "are resampled");
+  command.add_flag("--tokens", import.token_feature,
+                   "Of a ViT: make all tokens of the last block a feature, beside the class token");
   command.add_option("--heads", import.heads, "Attention heads, where no file tells");
   command.add_option("--config", import.config, "config.json [beside the checkpoint]");
   command.add_option("--preset", import.preset,

@@ -25,7 +25,8 @@ class Builder {
     // Only the prefix tokens are classified.
     x = add("class_token", "class_token", x, prefix, vit_.dim, SelectLayer{prefix, false});
     x = norm("norm", "qact2", x, vit_.norm);
-    network_.features = {{"class_token", x}, {"tokens", tokens}};
+    network_.features = {{"class_token", x}};
+    if (vit_.token_feature) network_.features.push_back({"tokens", tokens});
     if (prefix > 1) {
       x = add("joined", "joined", x, 1, prefix * vit_.dim, SelectLayer{prefix, true});
     }

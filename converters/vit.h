@@ -23,7 +23,8 @@ struct Vit {
   std::vector<float> position;  ///< [prefix + patches, dim]
   std::vector<VitBlock> blocks;
   FloatNorm norm;
-  FloatLinear head;  ///< k = prefix * dim: of two prefix tokens, both are classified
+  bool token_feature = true;  ///< the last block's tokens are a feature, and calibrated for
+  FloatLinear head;           ///< k = prefix * dim: of two prefix tokens, both are classified
   Preprocessing preprocessing;
   std::map<std::string, std::string> provenance;
 

@@ -32,6 +32,7 @@ class Importer : FloatImporter {
     choose_heads();
     vit_.patch = sizes_.patch, vit_.dim = sizes_.dim, vit_.heads = sizes_.heads;
     vit_.classes = sizes_.classes;
+    vit_.token_feature = options_.token_feature;
     vit_.image_size = choose_image_size();
     vit_.preprocessing = choose_preprocessing({vit_.image_size, vit_.image_size},
                                               usual_preprocessing(vit_.image_size));

@@ -456,7 +456,10 @@ TEST_CASE("the float checkpoint of DeiT-Tiny is that of the calibrated one") {
   const auto weights = shared_path("weights/deit_tiny_patch16_224.safetensors");
   const auto calibrated = shared_path("golden/deit_tiny/model.safetensors");
   if (!weights || !calibrated) return;
-  const ImportedModel found = import_float(intaglio::Checkpoint::open(*weights), {});
+  CHECK(network_of(import_float(intaglio::Checkpoint::open(*weights), {})).features.size() == 1);
+  FloatImportOptions options;
+  options.token_feature = true;  // the calibrated one has grids for all tokens
+  const ImportedModel found = import_float(intaglio::Checkpoint::open(*weights), options);
   const Network expected = import_fqvit(Safetensors::open(*calibrated)).network;
   check_equal(network_of(found), expected);
   check_epsilon(found.vit(), 1e-6F);
