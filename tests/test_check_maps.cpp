@@ -2,25 +2,15 @@
 // at other sizes.
 #include <functional>
 
-#include "bench/own_form.h"
-#include "converters/fqvit_import.h"
-#include "converters/lower_network.h"
 #include "graph/check.h"
 #include "graph/resize.h"
 #include "tests/support/edit_graph.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/swin_micro.h"
 #include "tests/support/tiny_vit.h"
 
 namespace intaglio::test {
 namespace {
-
-/// 56 x 56 pixels, maps of 14 x 14 and 7 x 7 tokens, windows of 7.
-Graph swin(bool own) {
-  CalibratedNetwork imported =
-      import_fqvit(Safetensors::open(INTAGLIO_TEST_DATA "/swin_micro/model.safetensors"));
-  if (own) imported = own_form(std::move(imported));
-  return lower(imported.network, imported.calibration, {});
-}
 
 struct Mutation {
   const char* name;
@@ -110,7 +100,7 @@ const std::vector<Mutation> kMaps = {
 };
 
 TEST_CASE("a wrong thing of a map is refused and named") {
-  const Graph sound = swin(false);
+  const Graph sound = swin_micro(false);
   REQUIRE_NOTHROW(check(sound));
   for (const auto& mutations : {kWindows, kMaps}) {
     for (const Mutation& mutation : mutations) {
@@ -123,7 +113,7 @@ TEST_CASE("a wrong thing of a map is refused and named") {
 }
 
 TEST_CASE("a bias of sums stays below 2^30") {
-  Graph graph = swin(true);
+  Graph graph = swin_micro(true);
   REQUIRE_NOTHROW(check(graph));
   set(op<AttentionOp>(graph).bias, 0, (std::int32_t{1} << 30) - 1);
   CHECK_NOTHROW(check(graph));
@@ -135,7 +125,7 @@ TEST_CASE("a bias of sums stays below 2^30") {
 }
 
 TEST_CASE("a graph at another size passes its check, and at its own is the same") {
-  const Graph graph = swin(false);
+  const Graph graph = swin_micro(false);
   CHECK(takes_any_size(graph));
   for (const auto& [height, width] : {std::pair{56, 56}, {1, 1}, {57, 30}, {224, 112}, {3, 500}}) {
     INFO(height << " x " << width);
@@ -156,10 +146,10 @@ TEST_CASE("a graph with positions or without padding has one size") {
   CHECK_NOTHROW(resized(vit, 8, 8));
   check_error([&] { resized(vit, 8, 12); }, ErrorCode::kUnsupported,
               "takes images of 8 x 8 pixels only, not 12 x 8");
-  Graph graph = swin(false);
+  Graph graph = swin_micro(false);
   op<AttentionOp>(graph).padding = {};
   CHECK_FALSE(takes_any_size(graph));
-  graph = swin(false);
+  graph = swin_micro(false);
   op<PatchesOp>(graph).padding = {};
   CHECK_FALSE(takes_any_size(graph));
 }

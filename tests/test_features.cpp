@@ -15,17 +15,10 @@
 #include "graph/resize.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/models.h"
+#include "tests/support/swin_micro.h"
 
 namespace intaglio::test {
 namespace {
-
-/// Two stages, 32 and 64 channels at a fourth and an eighth of the image.
-Graph swin(bool own) {
-  CalibratedNetwork imported =
-      import_fqvit(Safetensors::open(INTAGLIO_TEST_DATA "/swin_micro/model.safetensors"));
-  if (own) imported = own_form(std::move(imported));
-  return lower(imported.network, imported.calibration, {});
-}
 
 /// The embedded model, whose features end with the stream's row that the last norm reads.
 Graph vit(bool own) {
@@ -101,7 +94,7 @@ constexpr std::pair<int, int> kSizes[] = {{56, 56}, {57, 30}, {1, 1}, {64, 112},
 
 TEST_CASE("features and logits of any size are the same on every instruction set and thread") {
   for (const bool own : {false, true}) {
-    const Graph graph = swin(own);
+    const Graph graph = swin_micro(own);
     Session scalar(load(graph, Isa::kScalar));
     ThreadPool pool(3);
     for (const auto& [height, width] : kSizes) {
@@ -163,7 +156,7 @@ TEST_CASE("features of a ViT are what the head reads, and the last stream") {
 }
 
 TEST_CASE("an image of another size gives what a model made for that size gives") {
-  const Graph graph = swin(true);
+  const Graph graph = swin_micro(true);
   Session any(load(graph));
   for (const auto& [height, width] : kSizes) {
     const Image image = noise(height, width);
@@ -175,7 +168,7 @@ TEST_CASE("an image of another size gives what a model made for that size gives"
 }
 
 TEST_CASE("features are the ones asked for, and leave logits as they were") {
-  const Model model = load(swin(false));
+  const Model model = load(swin_micro(false));
   CHECK(model.takes_any_size());
   CHECK(model.features() == std::vector<std::string>{"stage1", "stage2"});
   Session session(model);
@@ -202,7 +195,7 @@ TEST_CASE("features are the ones asked for, and leave logits as they were") {
 
 TEST_CASE("floats of a feature are its codes times their scales, in both layouts") {
   for (const bool own : {false, true}) {
-    Session session(load(swin(own)));
+    Session session(load(swin_micro(own)));
     const Image image = noise(40, 56);
     for (const FeatureMap& f : session.features(image)) {
       const std::size_t rows = f.height * f.width;
@@ -228,7 +221,7 @@ TEST_CASE("floats of a feature are its codes times their scales, in both layouts
 }
 
 TEST_CASE("sessions of one model plan new sizes at the same time") {
-  const Model model = load(swin(true));
+  const Model model = load(swin_micro(true));
   std::vector<std::vector<std::int32_t>> expected;
   for (int i = 0; i < 24; ++i) {
     Session session(model);

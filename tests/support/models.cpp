@@ -6,7 +6,6 @@
 #include <fstream>
 #include <random>
 
-#include "bench/own_form.h"
 #include "converters/fqvit_import.h"
 #include "converters/lower_network.h"
 #include "engine/decode_image.h"
@@ -14,6 +13,7 @@
 #include "graph/model_file.h"
 #include "tests/support/forms.h"
 #include "tests/support/shared_data.h"
+#include "tests/support/swin_micro.h"
 
 namespace intaglio::test {
 namespace {
@@ -81,10 +81,7 @@ std::vector<TestModel> small_models() {
   for (const char* name : {"vit_micro", "vit_micro_noinputquant", "swin_micro"}) {
     models.push_back(import_model(name, golden_path(name) / "model.safetensors"));
   }
-  const CalibratedNetwork swin =
-      own_form(import_fqvit(Safetensors::open(golden_path("swin_micro") / "model.safetensors")));
-  models.push_back(
-      {"swin_micro, own form", serialize_model(lower(swin.network, swin.calibration, {}))});
+  models.push_back({"swin_micro, own form", serialize_model(swin_micro(true))});
   return models;
 }
 
