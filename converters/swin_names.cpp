@@ -54,14 +54,7 @@ SwinNames hugging_face_names(const std::string& root) {
   n.head = "classifier";
   n.stages = root + "encoder.layers.";
   const std::string attention = "attention.self.";
-  n.in_block = {"layernorm_before",
-                "attention.output.dense",
-                "layernorm_after",
-                "intermediate.dense",
-                "output.dense",
-                {attention + "query", attention + "key", attention + "value"},
-                {},
-                {}};
+  n.in_block = hugging_face_block(attention);
   n.table = attention + "relative_position_bias_table";
   n.ignored_endings = {root + "embeddings.mask_token"};
   return n;

@@ -14,6 +14,17 @@ const char* const kKnownSchemes =
 
 }  // namespace
 
+BlockNames hugging_face_block(const std::string& attention) {
+  return {"layernorm_before",
+          "attention.output.dense",
+          "layernorm_after",
+          "intermediate.dense",
+          "output.dense",
+          {attention + "query", attention + "key", attention + "value"},
+          {},
+          {}};
+}
+
 bool has_any(const Checkpoint& checkpoint, const std::string& prefix, const std::string& ending) {
   const auto& shapes = checkpoint.shapes();
   for (auto it = shapes.lower_bound(prefix); it != shapes.end(); ++it) {

@@ -17,6 +17,10 @@ struct BlockNames {
   std::string scale_attention, scale_mlp;  ///< layer scale, tensors; empty: none
 };
 
+/// Those of Hugging Face's transformers, with q, k, v in the module `attention`, which ends in a
+/// dot.
+BlockNames hugging_face_block(const std::string& attention);
+
 /// A part of names that belongs to relatives of a model which compute something else.
 struct RelativeName {
   const char* piece;

@@ -64,15 +64,7 @@ VitNames hugging_face_names(const Checkpoint& checkpoint, const std::string& mod
   n.norm = model + "layernorm";
   n.head = "classifier";
   n.blocks = model + "encoder.layer.";
-  const std::string qkv = "attention.attention.";
-  n.in_block = {"layernorm_before",
-                "attention.output.dense",
-                "layernorm_after",
-                "intermediate.dense",
-                "output.dense",
-                {qkv + "query", qkv + "key", qkv + "value"},
-                {},
-                {}};
+  n.in_block = hugging_face_block("attention.attention.");
   n.epsilon = 1e-12F;
   n.ignored = {model + "pooler.", model + "embeddings.mask_token",
                model + "embeddings.position_ids"};
