@@ -70,7 +70,7 @@ CalibratedNetwork synthetic_vit(const Architecture& architecture, std::size_t im
   float rms = std::hypot(pixels, kPosition);
   grids["qact1"] = layers.grid(rms, stream);
   for (std::size_t i = 0; i < architecture.depth; ++i) {
-    VitBlock& b = vit.blocks.emplace_back();
+    FloatBlock& b = vit.blocks.emplace_back();
     rms = layers.block("blocks." + std::to_string(i) + ".", stream, i, tokens, rms,
                        {b.norm1, b.norm2, b.qkv, b.proj, b.fc1, b.fc2, "attn.qact2", "attn.qact3"});
   }

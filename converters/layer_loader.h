@@ -59,16 +59,8 @@ class LayerLoader {
   void qkv(const std::string& block, const BlockNames& names, const BlockSizes& sizes,
            bool with_bias, FloatLinear& layer);
   /// All but layer scale and position bias.
-  template <typename Block>
   void block(const std::string& name, const BlockNames& names, const BlockSizes& sizes,
-             bool qkv_bias, Block& b) {
-    norm(name + names.norm1, sizes.dim, b.norm1);
-    qkv(name, names, sizes, qkv_bias, b.qkv);
-    linear(name + names.proj, {sizes.dim}, sizes.channels, b.proj);
-    norm(name + names.norm2, sizes.dim, b.norm2);
-    linear(name + names.fc1, {sizes.hidden}, {sizes.dim}, b.fc1);
-    linear(name + names.fc2, {sizes.dim}, {sizes.hidden}, b.fc2);
-  }
+             bool qkv_bias, FloatBlock& b);
 
  private:
   ExpectedTensors tensors_;

@@ -28,6 +28,12 @@ struct FloatNorm {
   float epsilon = 1e-6F;
 };
 
+/// Parameters of a transformer block.
+struct FloatBlock {
+  FloatNorm norm1, norm2;
+  FloatLinear qkv, proj, fc1, fc2;
+};
+
 /// Normalized pixels, (p / 255 - mean) / std, patch by patch, in order (y, x, channel). The last
 /// patches may reach beyond the image.
 struct PatchesLayer {

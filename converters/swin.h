@@ -12,9 +12,7 @@
 
 namespace intaglio {
 
-struct SwinBlock {
-  FloatNorm norm1, norm2;
-  FloatLinear qkv, proj, fc1, fc2;
+struct SwinBlock : FloatBlock {
   std::vector<float> bias;  ///< as AttentionLayer::bias
 };
 

@@ -2,81 +2,37 @@
 
 #include <utility>
 
+#include "converters/network_builder.h"
+
 namespace intaglio {
-namespace {
-
-/// Appends layers; each call returns the id of the one it made.
-class Builder {
- public:
-  explicit Builder(Vit& vit) : vit_(vit) {}
-
-  Network build() {
-    const std::size_t patches = vit_.patches();
-    std::size_t x = add("patches", "qact_input", 0, patches, vit_.patch_embed.k,
-                        PatchesLayer{vit_.patch, vit_.preprocessing.mean, vit_.preprocessing.std});
-    x = linear("patch_embed.proj", "patch_embed.qact", x, vit_.patch_embed);
-    const std::size_t prefix = vit_.prefix();
-    x = add("embed", "qact1", x, prefix + patches, vit_.dim,
-            EmbedLayer{std::move(vit_.tokens), std::move(vit_.position)});
-    for (std::size_t i = 0; i < vit_.blocks.size(); ++i) {
-      x = block("blocks." + std::to_string(i) + ".", x, vit_.blocks[i]);
-    }
-    const std::size_t tokens = x;
-    // Only the prefix tokens are classified.
-    x = add("class_token", "class_token", x, prefix, vit_.dim, SelectLayer{prefix, false});
-    x = norm("norm", "qact2", x, vit_.norm);
-    network_.features = {{"class_token", x}};
-    if (vit_.token_feature) network_.features.push_back({"tokens", tokens});
-    if (prefix > 1) {
-      x = add("joined", "joined", x, 1, prefix * vit_.dim, SelectLayer{prefix, true});
-    }
-    linear("head", "logits", x, vit_.head);
-    network_.image_height = network_.image_width = vit_.image_size;
-    network_.preprocessing = vit_.preprocessing;
-    network_.provenance = std::move(vit_.provenance);
-    return std::move(network_);
-  }
-
- private:
-  template <typename OpT>
-  std::size_t add(std::string name, std::string result, std::size_t src, std::size_t rows,
-                  std::size_t channels, OpT op) {
-    network_.layers.push_back(
-        {std::move(name), std::move(result), src, rows, channels, std::move(op)});
-    return network_.layers.size() - 1;
-  }
-  std::size_t rows(std::size_t id) const { return network_.layers[id].rows; }
-  std::size_t linear(std::string name, std::string result, std::size_t src, FloatLinear& layer) {
-    const std::size_t n = layer.n;
-    return add(std::move(name), std::move(result), src, rows(src), n,
-               LinearLayer{std::move(layer)});
-  }
-  std::size_t norm(std::string name, std::string result, std::size_t src, FloatNorm& layer) {
-    return add(std::move(name), std::move(result), src, rows(src), vit_.dim,
-               NormLayer{std::move(layer)});
-  }
-  std::size_t block(const std::string& name, std::size_t x, VitBlock& b) {
-    const std::size_t hidden = b.fc1.n;
-    std::size_t y = norm(name + "norm1", name + "qact1", x, b.norm1);
-    y = linear(name + "attn.qkv", name + "attn.qact1", y, b.qkv);
-    y = add(name + "attn", name + "attn.qact2", y, rows(y), vit_.dim, AttentionLayer{vit_.heads});
-    y = linear(name + "attn.proj", name + "attn.qact3", y, b.proj);
-    x = add(name + "add1", name + "qact2", y, rows(y), vit_.dim, AddLayer{x});
-    y = norm(name + "norm2", name + "qact3", x, b.norm2);
-    y = linear(name + "mlp.fc1", name + "mlp.fc1", y, b.fc1);
-    y = add(name + "mlp.act", name + "mlp.qact1", y, rows(y), hidden, GeluLayer{});
-    y = linear(name + "mlp.fc2", name + "mlp.qact2", y, b.fc2);
-    return add(name + "add2", name + "qact4", y, rows(y), vit_.dim, AddLayer{x});
-  }
-
-  Vit& vit_;
-  Network network_;
-};
-
-}  // namespace
 
 Network network_of(Vit vit) {
-  return Builder(vit).build();
+  NetworkBuilder b;
+  b.rows = vit.patches();
+  std::size_t x = b.add("patches", "qact_input", 0, vit.patch_embed.k,
+                        PatchesLayer{vit.patch, vit.preprocessing.mean, vit.preprocessing.std});
+  x = b.linear("patch_embed.proj", "patch_embed.qact", x, vit.patch_embed);
+  const std::size_t prefix = vit.prefix();
+  b.rows += prefix;
+  x = b.add("embed", "qact1", x, vit.dim,
+            EmbedLayer{std::move(vit.tokens), std::move(vit.position)});
+  for (std::size_t i = 0; i < vit.blocks.size(); ++i) {
+    x = b.block("blocks." + std::to_string(i) + ".", x, vit.blocks[i], AttentionLayer{vit.heads},
+                {"attn.qact2", "attn.qact3"});
+  }
+  const std::size_t tokens = x;
+  b.rows = prefix;  // only these are classified
+  x = b.add("class_token", "class_token", x, vit.dim, SelectLayer{prefix, false});
+  x = b.norm("norm", "qact2", x, vit.norm);
+  b.network.features = {{"class_token", x}};
+  if (vit.token_feature) b.network.features.push_back({"tokens", tokens});
+  b.rows = 1;
+  if (prefix > 1) x = b.add("joined", "joined", x, prefix * vit.dim, SelectLayer{prefix, true});
+  b.linear("head", "logits", x, vit.head);
+  b.network.image_height = b.network.image_width = vit.image_size;
+  b.network.preprocessing = vit.preprocessing;
+  b.network.provenance = std::move(vit.provenance);
+  return std::move(b.network);
 }
 
 std::vector<float> patch_weight(const std::vector<float>& conv, std::size_t n, std::size_t patch) {

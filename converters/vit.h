@@ -11,17 +11,12 @@
 
 namespace intaglio {
 
-struct VitBlock {
-  FloatNorm norm1, norm2;
-  FloatLinear qkv, proj, fc1, fc2;
-};
-
 struct Vit {
   std::size_t image_size = 0, patch = 0, dim = 0, heads = 0, classes = 0;
   FloatLinear patch_embed;      ///< k in order (y, x, channel)
   std::vector<float> tokens;    ///< [prefix, dim]: class token, distillation token
   std::vector<float> position;  ///< [prefix + patches, dim]
-  std::vector<VitBlock> blocks;
+  std::vector<FloatBlock> blocks;
   FloatNorm norm;
   bool token_feature = true;  ///< the last block's tokens are a feature, and calibrated for
   FloatLinear head;           ///< k = prefix * dim: of two prefix tokens, both are classified

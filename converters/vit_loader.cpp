@@ -45,7 +45,7 @@ class Loader {
       }
     });
   }
-  void block(const std::string& name, VitBlock& b) {
+  void block(const std::string& name, FloatBlock& b) {
     const BlockNames& in = names_.in_block;
     BlockSizes sizes{sizes_.dim, sizes_.hidden, {sizes_.dim}};
     if (names_.transposed) sizes.channels = {sizes_.heads, sizes_.head_dim()};
@@ -68,7 +68,7 @@ class Loader {
     }
   }
   void set_epsilon(float epsilon) {
-    for (VitBlock& b : vit_.blocks) b.norm1.epsilon = b.norm2.epsilon = epsilon;
+    for (FloatBlock& b : vit_.blocks) b.norm1.epsilon = b.norm2.epsilon = epsilon;
     vit_.norm.epsilon = epsilon;
   }
 

@@ -95,7 +95,7 @@ void scale_row(FloatLinear& layer, std::size_t j, float factor) {
 /// The same function, with channels of LayerNorm and of v that are far out.
 Vit with_moved_scales(Vit vit) {
   const std::size_t dim = vit.dim;
-  for (VitBlock& b : vit.blocks) {
+  for (FloatBlock& b : vit.blocks) {
     for (const auto& [c, factor] : {std::pair{1UL, 64.0F}, {dim / 2, 1000.0F}, {dim - 1, 0.01F}}) {
       b.norm1.gamma[c] *= factor, b.norm1.beta[c] *= factor;
       scale_column(b.qkv, c, 1 / factor);
@@ -185,7 +185,7 @@ TEST_CASE("scales moved between layers do not hurt the default method") {
 
 TEST_CASE("rows of fc2 fifty times larger do not hurt the default method") {
   Vit vit = tiny_vit(kShapes[0]).vit;
-  for (VitBlock& b : vit.blocks) {
+  for (FloatBlock& b : vit.blocks) {
     scale_row(b.fc2, 3, 50);
     scale_row(b.fc2, 17, 50);
   }

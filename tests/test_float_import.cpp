@@ -53,7 +53,7 @@ void check_vit(const Vit& a, const Vit& b) {
   check_equal(a.head, b.head);
 }
 void check_epsilon(const Vit& vit, float epsilon) {
-  for (const VitBlock& b : vit.blocks) {
+  for (const FloatBlock& b : vit.blocks) {
     CHECK(b.norm1.epsilon == epsilon);
     CHECK(b.norm2.epsilon == epsilon);
   }
@@ -255,7 +255,7 @@ TEST_CASE("positions may be of patches alone") {
 
 TEST_CASE("qkv may have no bias") {
   Vit vit = small_vit();
-  for (VitBlock& b : vit.blocks) b.qkv.bias.clear();
+  for (FloatBlock& b : vit.blocks) b.qkv.bias.clear();
   check_vit(imported(export_timm(vit), heads(2)).vit(), vit);
   check_vit(imported(export_hugging_face(vit), heads(2)).vit(), vit);
   check_vit(imported(export_jax(vit)).vit(), vit);

@@ -75,7 +75,7 @@ class JaxExporter {
   void linear(const std::string& module, const FloatLinear& layer) {
     linear(module, layer, {layer.k}, {layer.n});
   }
-  void block(const std::string& name, const VitBlock& b) {
+  void block(const std::string& name, const FloatBlock& b) {
     const std::size_t dim = vit_.dim;
     const Shape channels{vit_.heads, dim / vit_.heads};
     const std::string attention = name + "MultiHeadDotProductAttention_1/";
@@ -102,7 +102,7 @@ Checkpoint export_timm(const Vit& vit) {
   e.token("cls_token", 0);
   e.position("pos_embed");
   for (std::size_t i = 0; i < vit.blocks.size(); ++i) {
-    const VitBlock& b = vit.blocks[i];
+    const FloatBlock& b = vit.blocks[i];
     const std::string name = "blocks." + std::to_string(i) + ".";
     e.norm(name + "norm1", b.norm1), e.norm(name + "norm2", b.norm2);
     e.linear(name + "attn.qkv", b.qkv), e.linear(name + "attn.proj", b.proj);
@@ -126,7 +126,7 @@ Checkpoint export_hugging_face(const Vit& vit) {
   e.token(model + "embeddings.cls_token", 0);
   e.position(model + "embeddings.position_embeddings");
   for (std::size_t i = 0; i < vit.blocks.size(); ++i) {
-    const VitBlock& b = vit.blocks[i];
+    const FloatBlock& b = vit.blocks[i];
     const std::string name = model + "encoder.layer." + std::to_string(i) + ".";
     const std::string attention = name + "attention.attention.";
     e.norm(name + "layernorm_before", b.norm1), e.norm(name + "layernorm_after", b.norm2);

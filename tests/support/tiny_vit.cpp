@@ -56,9 +56,9 @@ class Maker {
     }
     return stream;
   }
-  VitBlock block(const std::string& name) {
+  FloatBlock block(const std::string& name) {
     const std::size_t dim = shape_.dim;
-    VitBlock b;
+    FloatBlock b;
     b.norm1 = norm(), b.norm2 = norm();
     b.qkv = linear(name + "attn.qkv", 3 * dim, dim), b.proj = linear(name + "attn.proj", dim, dim);
     b.fc1 = linear(name + "mlp.fc1", shape_.hidden, dim);
@@ -129,7 +129,7 @@ class Exporter {
     }
     linear("patch_embed.proj", layer, conv, {vit.dim, 3, vit.patch, vit.patch});
   }
-  void block(const std::string& name, const VitBlock& b) {
+  void block(const std::string& name, const FloatBlock& b) {
     norm(name + "norm1", b.norm1), norm(name + "norm2", b.norm2);
     linear(name + "attn.qkv", b.qkv), linear(name + "attn.proj", b.proj);
     linear(name + "mlp.fc1", b.fc1), linear(name + "mlp.fc2", b.fc2);
