@@ -122,6 +122,13 @@ class PaperCalibrator : public TensorObserver {
 
 }  // namespace
 
+void describe_calibration(Network& network, const std::string& method, std::size_t images,
+                          std::size_t batch) {
+  network.provenance["method"] = method;
+  network.provenance["calibration"] =
+      std::to_string(images) + " images in batches of " + std::to_string(batch);
+}
+
 void require_images(const CalibrationImages& images) {
   if (images.count == 0 || images.batch == 0) {
     throw Error(ErrorCode::kInvalidArgument, "calibration needs images, in batches of one or more");

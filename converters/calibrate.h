@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "converters/calibration.h"
@@ -30,6 +31,10 @@ struct CalibrationImages {
 
 /// Throws Error(kInvalidArgument) where there are none.
 void require_images(const CalibrationImages& images);
+
+/// Notes in the provenance how `network` is quantized.
+void describe_calibration(Network& network, const std::string& method, std::size_t images,
+                          std::size_t batch);
 
 /// Told how much of the work is done: 0..1.
 using ReportProgress = std::function<void(double share)>;

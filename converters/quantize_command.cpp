@@ -215,9 +215,7 @@ class Run {
       }
     }
     tell("method:        " + method);
-    network_.provenance["method"] = method;
-    network_.provenance["calibration"] =
-        std::to_string(paths_.size()) + " images in batches of " + std::to_string(arguments_.batch);
+    describe_calibration(network_, method, paths_.size(), arguments_.batch);
   }
 
   void decode() {

@@ -23,6 +23,7 @@
 #include <string>
 
 #include "engine/image.h"
+#include "kernels/api.h"
 
 namespace intaglio {
 
@@ -36,10 +37,10 @@ struct DecodeLimits {
 
 /// Decodes a whole file held in memory. `name` stands in messages. Throws Error: kFormat (damaged
 /// or truncated), kUnsupported (another format, or a rare kind of a known one) or kLimit.
-Image decode_image(std::span<const std::byte> bytes, const std::string& name,
-                   const DecodeLimits& limits = {});
+INTAGLIO_API Image decode_image(std::span<const std::byte> bytes, const std::string& name,
+                                const DecodeLimits& limits = {});
 
 /// Reads and decodes a file. Throws as decode_image does, and Error(kIo).
-Image load_image(const std::filesystem::path& path, const DecodeLimits& limits = {});
+INTAGLIO_API Image load_image(const std::filesystem::path& path, const DecodeLimits& limits = {});
 
 }  // namespace intaglio

@@ -25,6 +25,7 @@
 #include "engine/image.h"
 #include "graph/error.h"
 #include "graph/preprocessing.h"
+#include "kernels/api.h"
 #include "kernels/cpu.h"
 
 namespace intaglio {
@@ -35,7 +36,7 @@ using kernels::Isa;
 using kernels::isa_name;
 
 /// Runs the pieces of one inference; give a Session your own to use your own threads.
-class Executor {
+class INTAGLIO_API Executor {
  public:
   virtual ~Executor() = default;
   /// How many pieces can run at the same time, >= 1; constant.
@@ -65,7 +66,7 @@ struct StepInfo {
 };
 
 /// Told when the steps of an inference begin and end, for profiles.
-class StepObserver {
+class INTAGLIO_API StepObserver {
  public:
   virtual ~StepObserver() = default;
   /// `step` indexes Session::steps(). Called on one thread at a time, in order.
@@ -91,11 +92,12 @@ enum class FeatureLayout : std::uint8_t { kNchw, kNhwc };
 
 /// What the codes stand for, into `floats` [height * width * channels]. Error(kInvalidArgument)
 /// when its size is another.
-void to_float(const FeatureMap& feature, FeatureLayout layout, std::span<float> floats);
+INTAGLIO_API void to_float(const FeatureMap& feature, FeatureLayout layout,
+                           std::span<float> floats);
 
 /// A loaded model: weights packed for one instruction set, everything else planned. A cheap handle;
 /// copies share one immutable model.
-class Model {
+class INTAGLIO_API Model {
  public:
   /// Reads and verifies an .intg file, which is not needed afterwards. Throws Error naming the path
   /// and what is wrong.
@@ -124,7 +126,7 @@ class Model {
   const std::vector<StepInfo>& steps() const;  ///< in the order of execution, at height() x width()
   std::size_t session_bytes() const;  ///< memory of a single-threaded Session for that size
 
-  struct Impl;
+  struct INTAGLIO_INTERNAL Impl;
 
  private:
   friend class Session;
@@ -133,7 +135,7 @@ class Model {
 };
 
 /// The memory of one inference at a time.
-class Session {
+class INTAGLIO_API Session {
  public:
   /// `executor` null: everything runs on the caller's thread. It must outlive the Session.
   explicit Session(Model model, Executor* executor = nullptr);
@@ -161,7 +163,7 @@ class Session {
   void observe(StepObserver* observer);
 
  private:
-  struct State;
+  struct INTAGLIO_INTERNAL State;
   std::unique_ptr<State> state_;
 };
 
@@ -172,10 +174,11 @@ struct Prediction {
 };
 
 /// The k largest logits, largest first, ties by index. k is cut to logits.size().
-std::vector<Prediction> top_k(std::span<const std::int32_t> logits, std::size_t k);
+INTAGLIO_API std::vector<Prediction> top_k(std::span<const std::int32_t> logits, std::size_t k);
 
 /// Softmax of real logits, for reports: probability[i] = exp(scale * logits[i]) / sum. The one
 /// place with floating point behind the integer logits.
-std::vector<double> probabilities(std::span<const std::int32_t> logits, double logit_scale);
+INTAGLIO_API std::vector<double> probabilities(std::span<const std::int32_t> logits,
+                                               double logit_scale);
 
 }  // namespace intaglio

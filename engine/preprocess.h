@@ -13,12 +13,13 @@
 #include "engine/image.h"
 #include "engine/resize.h"
 #include "graph/preprocessing.h"
+#include "kernels/api.h"
 
 namespace intaglio {
 
 /// Preprocesses one image after another. Keeps its buffers and the weights of the last size: no
 /// allocation while sizes repeat. One per thread.
-class Preprocessor {
+class INTAGLIO_API Preprocessor {
  public:
   /// Throws Error(kInvalidArgument) if a size is outside the range that Preprocessing states.
   explicit Preprocessor(const Preprocessing& preprocessing);
@@ -38,6 +39,6 @@ class Preprocessor {
 };
 
 /// The same for a single image.
-Image preprocess(ImageView image, const Preprocessing& preprocessing);
+INTAGLIO_API Image preprocess(ImageView image, const Preprocessing& preprocessing);
 
 }  // namespace intaglio

@@ -14,6 +14,7 @@
 
 #include "engine/image.h"
 #include "graph/preprocessing.h"
+#include "kernels/api.h"
 
 namespace intaglio {
 
@@ -49,15 +50,16 @@ struct ResizeAxis {
 };
 
 /// Fills `axis` for `span`. Allocates only if its vectors are too small.
-void compute_axis(const ResizeSpan& span, ResizeAxis& axis);
+INTAGLIO_API void compute_axis(const ResizeSpan& span, ResizeAxis& axis);
 
 /// Writes the part of the resized image that the two axes span to `dst` [vertical count, horizontal
 /// count, 3], rows `dst_stride` bytes apart. The axes must fit the source. `scratch` holds the rows
 /// between the two passes; it grows when needed and keeps its memory.
-void resize(ImageView src, const ResizeAxis& horizontal, const ResizeAxis& vertical,
-            std::vector<std::uint8_t>& scratch, std::uint8_t* dst, std::size_t dst_stride);
+INTAGLIO_API void resize(ImageView src, const ResizeAxis& horizontal, const ResizeAxis& vertical,
+                         std::vector<std::uint8_t>& scratch, std::uint8_t* dst,
+                         std::size_t dst_stride);
 
 /// The whole image, resized. Throws Error(kInvalidArgument) unless all sizes are 1 to 65535.
-Image resize(ImageView src, int width, int height, Interpolation filter);
+INTAGLIO_API Image resize(ImageView src, int width, int height, Interpolation filter);
 
 }  // namespace intaglio

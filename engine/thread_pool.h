@@ -12,7 +12,7 @@
 namespace intaglio {
 
 /// The caller of run() works too: a pool of n has n - 1 threads.
-class ThreadPool : public Executor {
+class INTAGLIO_API ThreadPool : public Executor {
  public:
   /// threads 0: one per CPU that this process may use. Throws Error(kLimit) when the system
   /// refuses to start as many.
@@ -40,6 +40,6 @@ class ThreadPool : public Executor {
 };
 
 /// CPUs this process may use, by affinity and by its control groups' quota; at least 1.
-std::size_t available_cpus();
+INTAGLIO_API std::size_t available_cpus();
 
 }  // namespace intaglio

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "kernels/api.h"
+
 namespace intaglio {
 
 /// What kind of thing was wrong. Programs map these to exit statuses.
@@ -19,7 +21,7 @@ enum class ErrorCode {
 
 /// The one exception type that leaves the library. The message names the file or tensor, what was
 /// expected and what was found.
-class Error : public std::runtime_error {
+class INTAGLIO_API Error : public std::runtime_error {
  public:
   Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
   ErrorCode code() const noexcept { return code_; }

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/api.h"
+
 namespace intaglio::kernels {
 
 /// Instruction-set levels, weakest first. A CPU may lack one and have a stronger one.
@@ -19,10 +21,10 @@ inline constexpr Isa kAllIsas[] = {Isa::kScalar,   Isa::kAvx2,       Isa::kAvxVn
                                    Isa::kAvx512Bw, Isa::kAvx512Vnni, Isa::kAvx512Vbmi};
 
 /// "scalar", "avx2", "avx_vnni", "avx512bw", "avx512_vnni", "avx512_vbmi".
-const char* isa_name(Isa isa) noexcept;
+INTAGLIO_API const char* isa_name(Isa isa) noexcept;
 /// CPUID says the CPU has the instructions and XCR0 says the system saves the registers.
-bool cpu_supports(Isa isa) noexcept;
+INTAGLIO_API bool cpu_supports(Isa isa) noexcept;
 /// The strongest level cpu_supports().
-Isa best_isa() noexcept;
+INTAGLIO_API Isa best_isa() noexcept;
 
 }  // namespace intaglio::kernels

@@ -4,6 +4,9 @@
 //
 // Without an image, a gradient stands in. Prints the shape, grid and range of each feature, how
 // long an inference takes, and what memory the process has used.
+#include <intaglio/decode_image.h>
+#include <intaglio/intaglio.h>
+#include <intaglio/resize.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -11,10 +14,6 @@
 #include <cstdio>
 #include <string>
 #include <vector>
-
-#include "engine/decode_image.h"
-#include "engine/intaglio.h"
-#include "engine/resize.h"
 
 namespace {
 
