@@ -3,6 +3,6 @@ build_packages=(g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libfmt-dev
                 libjpeg62-turbo-dev libpng-dev libzip-dev libdnnl-dev zlib1g-dev)
 # The tests build the benchmarks too, but run no peers.
 test_packages=("${build_packages[@]}" libbenchmark-dev libdnnl-dev
-               catch2 clang clang-format libclang-rt-14-dev binutils python3 python3-torch
+               catch2 pkgconf dpkg-dev file clang clang-format libclang-rt-14-dev binutils python3 python3-torch
                python3-torchvision python3-onnx)
 bench_packages=("${build_packages[@]}" libbenchmark-dev libdnnl-dev python3-numpy python3-onnx python3-torch)

@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""What is installed and packaged, used by projects outside of the tree.
+
+usage: test_install.py BUILD_FOLDER SOURCE_FOLDER COMPILER
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from support.programs import run
+
+BUILD, SOURCE = (Path(arg).resolve() for arg in sys.argv[1:3])
+COMPILER = sys.argv[3]
+GLYPHS = SOURCE / "converters" / "glyphs"
+SAMPLES = [GLYPHS / "samples" / name for name in ("A_0.jpg", "7_1.png", "R_3.png")]
+EXAMPLES = SOURCE / "docs" / "examples"
+OUTSIDE = SOURCE / "tests" / "outside"
+LIBRARIES = ("intaglio", "intaglio_image", "intaglio_convert")
+# Of the C and C++ runtimes.
+RUNTIMES = {"libstdc++.so.6", "libgcc_s.so.1", "libm.so.6", "libc.so.6", "ld-linux-x86-64.so.2"}
+MAX_RUNTIME_BYTES = 2_000_000
+COMPILERS = ("g++", "clang++")
+CACHE = (BUILD / "CMakeCache.txt").read_text()
+VERSION = re.search(r"^CMAKE_PROJECT_VERSION:STATIC=(.+)$", CACHE, re.MULTILINE)[1]
+SOVERSION = VERSION.rpartition(".")[0]
+SONAME = f"libintaglio.so.{SOVERSION}"
+
+
+def needed(library):
+    return set(re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-dW", library).stdout))
+
+
+class Install(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = Path(tempfile.mkdtemp())
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.prefix = cls.folder / "prefix"
+        run("cmake", "--install", BUILD, "--prefix", cls.prefix, "--strip")
+        (cls.lib,) = {path.parent for path in cls.prefix.rglob("libintaglio.so")}
+        cls.model = cls.folder / "glyphs.intg"
+        tool = cls.prefix / "bin" / "intaglio-convert"
+        run(tool, "import", GLYPHS / "glyphs.safetensors", "--labels", GLYPHS / "labels.txt",
+            "-o", cls.model)
+        told = run(cls.prefix / "bin" / "intaglio-classify", cls.model, *SAMPLES, "--top-k", 3).stdout
+        # All but the line with the time.
+        cls.classes = "".join(told.splitlines(keepends=True)[:-1])
+
+    def check_classify(self, program, **environment):
+        done = subprocess.run([program, self.model, *SAMPLES], capture_output=True, text=True,
+                              env={**os.environ, **environment}, timeout=60)
+        self.assertEqual((done.returncode, done.stderr, done.stdout), (0, "", self.classes))
+        self.assertIn("%  A\n", self.classes)
+
+    def outside(self, name, compiler, *definitions, build=True):
+        """Configures and builds the outside project; its folder."""
+        folder = self.folder / name
+        launcher = re.search(r"^CMAKE_CXX_COMPILER_LAUNCHER:\w+=(.+)$", CACHE, re.MULTILINE)
+        if launcher:
+            definitions += (f"-DCMAKE_CXX_COMPILER_LAUNCHER={launcher[1]}",)
+        run("cmake", "-G", "Ninja", "-S", OUTSIDE, "-B", folder, f"-DCMAKE_CXX_COMPILER={compiler}",
+            f"-DEXAMPLES={EXAMPLES}", f"-DVERSION={SOVERSION}", *definitions)
+        if build:
+            run("cmake", "--build", folder)
+        return folder
+
+    def test_symbols(self):
+        for name in LIBRARIES:
+            library = self.lib / f"lib{name}.so"
+            names = [line.split(maxsplit=2)[2] for line in
+                     run("nm", "-DC", "--defined-only", library).stdout.splitlines()]
+            self.assertTrue(names, library)
+            for symbol in names:
+                self.assertRegex(symbol, r"^((typeinfo|typeinfo name|vtable) for )?intaglio::")
+                self.assertNotRegex(symbol, "Impl|::State|Graph|Safetensors|KernelTable")
+            found = " ".join(names)
+            self.assertEqual("Model::load" in found, name == "intaglio")
+            self.assertEqual("decode_image" in found, name == "intaglio_image")
+            self.assertEqual("quantize" in found, name == "intaglio_convert")
+
+    def test_runtime_is_small_and_alone(self):
+        library = self.lib / "libintaglio.so"
+        self.assertLessEqual(needed(library), RUNTIMES)
+        self.assertTrue(needed(library))
+        self.assertLess(library.stat().st_size, MAX_RUNTIME_BYTES)
+        soname = re.search(r"SONAME.*\[(.*)\]", run("readelf", "-dW", library).stdout)[1]
+        self.assertEqual(soname, SONAME)
+        self.assertEqual(library.resolve().name, f"libintaglio.so.{VERSION}")
+
+    def test_headers(self):
+        headers = sorted(self.prefix.rglob("include/**/*.h"))
+        self.assertIn("intaglio.h", [header.name for header in headers])
+        for header in headers:
+            self.assertEqual(header.parent, self.prefix / "include" / "intaglio")
+            for include in re.findall(r"^ *# *include *(.*)", header.read_text(), re.MULTILINE):
+                self.assertRegex(include, r'^(<[a-z_]+>|"intaglio/[a-z_]+\.h")$', header)
+        # Each alone.
+        run(COMPILER, "-std=c++20", "-fsyntax-only", "-w", "-I", self.prefix / "include", *headers)
+
+    def check_convert(self, program):
+        """The same model as that of the program, and an error that is caught by its type."""
+        model, expected = program.parent / "glyphs.intg", program.parent / "expected.intg"
+        run(self.prefix / "bin" / "intaglio-convert", "import", GLYPHS / "glyphs.safetensors", "-o",
+            expected)
+        self.assertEqual(run(program, GLYPHS / "glyphs.safetensors", model).stdout,
+                         "32 classes\nerror 1\n")
+        self.assertEqual(model.read_bytes(), expected.read_bytes())
+
+    def test_find_package(self):
+        for compiler in COMPILERS:
+            for linkage in ("", "_static"):
+                with self.subTest(compiler=compiler, linkage=linkage):
+                    folder = self.outside(f"package_{compiler}{linkage}", compiler,
+                                          "-DMODE=package", f"-DLINKAGE={linkage}", "-DCONVERT=ON",
+                                          f"-DCMAKE_PREFIX_PATH={self.prefix}")
+                    self.assertEqual(SONAME in needed(folder / "classify"),
+                                     linkage == "")
+                    self.check_classify(folder / "classify")
+                    self.check_convert(folder / "convert")
+
+    def test_find_package_refuses(self):
+        for package, message in (("intaglio 9 CONFIG REQUIRED", "version"),
+                                 ("intaglio CONFIG REQUIRED COMPONENTS cuda", "cuda")):
+            folder = self.folder / "refused"
+            folder.mkdir(exist_ok=True)
+            (folder / "CMakeLists.txt").write_text(
+                "cmake_minimum_required(VERSION 3.25)\nproject(refused LANGUAGES NONE)\n"
+                f"find_package({package})\n")
+            done = run("cmake", "-G", "Ninja", "-S", folder, "-B", folder / "build",
+                       f"-DCMAKE_PREFIX_PATH={self.prefix}", status=1)
+            self.assertIn(message, done.stderr)
+
+    def test_pkg_config(self):
+        where = f"--with-path={self.lib / 'pkgconfig'}"
+        for static in (False, True):
+            program = self.folder / f"pkg_config_{static}"
+            flags = run("pkgconf", where, "--cflags", "--libs", *(["--static"] if static else []),
+                        "intaglio_image", "intaglio").stdout.split()
+            if static:  # ours alone; the others are as the system has them
+                flags = [re.sub(r"^-l(intaglio.*)", r"-l:lib\1.a", flag) for flag in flags]
+            run(COMPILER, "-std=c++20", EXAMPLES / "classify.cpp", *flags, "-o", program)
+            self.assertEqual(SONAME in needed(program), not static)
+            self.check_classify(program, LD_LIBRARY_PATH="" if static else str(self.lib))
+
+    def test_inside_another_project(self):
+        where = f"-DINTAGLIO_SOURCE={SOURCE}"
+        self.outside("subdirectory", COMPILER, "-DMODE=subdirectory", where, build=False)
+        self.outside("subdirectory_shared", COMPILER, "-DMODE=subdirectory", where,
+                     "-DBUILD_SHARED_LIBS=ON", build=False)
+        folder = self.outside("fetch", COMPILER, "-DMODE=fetch", where)
+        self.check_classify(folder / "classify")
+        self.assertIn("No tests were found", run("ctest", "--test-dir", folder, "-N").stderr +
+                      run("ctest", "--test-dir", folder).stderr)
+        run("cmake", "--install", folder, "--prefix", folder / "installed")
+        self.assertEqual([path.name for path in (folder / "installed").rglob("*") if path.is_file()],
+                         ["classify"])
+        # Nobody asked for those.
+        self.assertFalse(list(folder.rglob("libintaglio_convert*")) + list(folder.rglob("*.so*")))
+
+    def test_debian_packages(self):
+        packages = self.folder / "packages"
+        run("cpack", "--config", BUILD / "CPackConfig.cmake", "-B", packages)
+        names = {}
+        root = self.folder / "root"
+        for package in packages.glob("*.deb"):
+            names[run("dpkg-deb", "-f", package, "Package").stdout.strip()] = package
+            run("dpkg-deb", "-x", package, root)
+        self.assertEqual(set(names), {
+            f"libintaglio{SOVERSION}", f"libintaglio-image{SOVERSION}", f"libintaglio-convert{SOVERSION}",
+            "libintaglio-dev", "intaglio-tools"})
+        runtime = run("dpkg-deb", "-f", names[f"libintaglio{SOVERSION}"], "Depends").stdout
+        self.assertEqual(set(re.findall(r"[a-z][a-z0-9.+-]+(?= |,|$)", re.sub(r"\(.*?\)", "", runtime))),
+                         {"libc6", "libgcc-s1", "libstdc++6"})
+        self.assertIn("libjpeg", run("dpkg-deb", "-f", names[f"libintaglio-image{SOVERSION}"]).stdout)
+        self.assertIn(f"libintaglio{SOVERSION} (= ",
+                      run("dpkg-deb", "-f", names["libintaglio-dev"], "Depends").stdout)
+        self.assertIn("activate-noawait ldconfig", run(
+            "dpkg-deb", "-I", names[f"libintaglio{SOVERSION}"], "triggers").stdout)
+        self.check_classify_of_packages(root)
+
+    def check_classify_of_packages(self, root):
+        told = run(root / "usr" / "bin" / "intaglio-classify", self.model, *SAMPLES, "--top-k", 3)
+        self.assertTrue(told.stdout.startswith(self.classes))
+        folder = self.outside("debian", COMPILER, "-DMODE=package", "-DLINKAGE=",
+                              f"-DCMAKE_PREFIX_PATH={root / 'usr'}")
+        self.check_classify(folder / "classify")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
