@@ -13,6 +13,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+from support.checkpoints import float_glyphs
 from support.programs import run
 
 BUILD, SOURCE = (Path(arg).resolve() for arg in sys.argv[1:3])
@@ -105,13 +106,19 @@ class Install(unittest.TestCase):
                 self.prefix / "include", self.prefix / "include" / "intaglio" / name)
 
     def check_convert(self, program):
-        """The same model as that of the program, and an error that is caught by its type."""
+        """The same models as those of the tool, and an error that is caught by its type."""
         model, expected = program.parent / "glyphs.intg", program.parent / "expected.intg"
-        run(self.prefix / "bin" / "intaglio-convert", "import", GLYPHS / "glyphs.safetensors", "-o",
-            expected)
-        self.assertEqual(run(program, GLYPHS / "glyphs.safetensors", model).stdout,
-                         "32 classes\nerror 1\n")
-        self.assertEqual(model.read_bytes(), expected.read_bytes())
+        floats = program.parent / "float.safetensors"
+        float_glyphs(GLYPHS, floats)
+        tool = self.prefix / "bin" / "intaglio-convert"
+        images = [part for sample in SAMPLES for part in ("--images", sample)]
+        for checkpoint, command, options, pictures in (
+                (GLYPHS / "glyphs.safetensors", "import", [], []),
+                (floats, "quantize", images, SAMPLES)):
+            run(tool, command, checkpoint, *options, "-o", expected)
+            self.assertEqual(run(program, checkpoint, model, *pictures).stdout,
+                             "32 classes\nerror 1\n")
+            self.assertEqual(model.read_bytes(), expected.read_bytes())
 
     def test_find_package(self):
         for compiler, linkage, convert in (("g++", "", True), ("clang++", "", False),
