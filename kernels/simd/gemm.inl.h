@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "kernels/kernels.h"
+#include "kernels/simd/gemm_behind.inl.h"
 #include "kernels/simd/gemm_tile.inl.h"
 
 namespace intaglio::kernels {
@@ -164,7 +165,17 @@ void multiply_group(const ColumnGroup<V>& group, Tile<V>& t, const std::uint8_t*
   t.factors = group.factors;
   t.rescale = &group.rescale;
   t.lift = group.lift;
-  for (std::size_t i = 0; i < m; i += kTileRows) {
+  std::size_t done = 0;
+  if constexpr (kHasTilesBehind<V>) {
+    if (group.columns == kColumnStep) {
+      t.a_stride = src_stride;
+      t.groups = group.k / 4;
+      t.tail_bytes = group.k % 4;
+      t.columns = kColumnStep;
+      done = multiply_full_tiles<V>(t, src, m);
+    }
+  }
+  for (std::size_t i = done; i < m; i += kTileRows) {
     const std::size_t rows = m - i < kTileRows ? m - i : kTileRows;
     const std::uint8_t* a = src + i * src_stride;
     if constexpr (V::kBytes) {

@@ -76,13 +76,10 @@ class CarriedSums {
         zero_point_(V::set1_32(t.rescale->zero_point)) {}
 
   /// Codes less the zero point, from row r, column c on, not clamped beyond s32: of the direct form
-  /// alone. f: the columns' factors. The odd lanes are loaded where they are wanted, one dword on.
+  /// alone. f: the columns' factors.
   [[gnu::always_inline]] I high(std::size_t r, std::size_t c,
                                 const ColumnFactors<V>& f) const noexcept {
-    const std::int32_t* at = sums_ + r * kColumnStep + c;
-    const I even = V::add64(V::mul_even(V::load(at), f.multiplier), f.bias_even);
-    const I odd = V::add64(V::mul_even(V::load(at + 1), f.multiplier_odd), f.bias_odd);
-    return V::sra32(V::merge_high(even, odd), beyond_32_);
+    return scale_high<V>(load(r, c), f, beyond_32_);
   }
   /// Codes, any shift and zero point.
   [[gnu::always_inline]] I exact(std::size_t r, std::size_t c,
