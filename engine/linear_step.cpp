@@ -2,6 +2,7 @@
 #include <optional>
 
 #include "engine/step_parts.h"
+#include "kernels/cpu.h"
 
 namespace intaglio {
 namespace {
@@ -31,7 +32,8 @@ class LinearStep : public Step {
                .bias = op.bias.data(),
                .shift = op.shift,
                .zero_point = dst.grid.zero_point,
-               .output = code_type(dst.dtype)};
+               .output = code_type(dst.dtype),
+               .interleave = kernels::prefers_interleaving()};
     if (op.residual) add_sums(graph, op);
     if (work.fused != nullptr) fuse(graph, *work.fused);
   }

@@ -93,6 +93,15 @@ bool cpu_supports(Isa isa) noexcept {
   return (levels >> static_cast<int>(isa) & 1u) != 0;
 }
 
+bool prefers_interleaving() noexcept {
+  static const bool amd = [] {
+    const Leaf zero = cpuid(0, 0);
+    return zero.ebx == signature_AMD_ebx && zero.ecx == signature_AMD_ecx &&
+           zero.edx == signature_AMD_edx;
+  }();
+  return amd;
+}
+
 Isa best_isa() noexcept {
   Isa best = Isa::kScalar;
   for (const Isa isa : kAllIsas) best = cpu_supports(isa) ? isa : best;

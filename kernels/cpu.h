@@ -24,6 +24,9 @@ inline constexpr Isa kAllIsas[] = {Isa::kScalar,   Isa::kAvx2,       Isa::kAvxVn
 INTAGLIO_API const char* isa_name(Isa isa) noexcept;
 /// CPUID says the CPU has the instructions and XCR0 says the system saves the registers.
 INTAGLIO_API bool cpu_supports(Isa isa) noexcept;
+/// The CPU has vector units that products leave idle, so that other work beside them is free: AMD.
+/// The two 512-bit units of Intel's do everything.
+bool prefers_interleaving() noexcept;
 /// The strongest level cpu_supports().
 INTAGLIO_API Isa best_isa() noexcept;
 

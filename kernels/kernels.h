@@ -52,6 +52,9 @@ struct GemmParams {
   const std::int32_t* residual_multiplier = nullptr;  ///< kAddSums, [n]
   CodeType residual_type = CodeType::kU8;             ///< kAddSums; u8 or s16. Else the output's
   std::int32_t residual_zero = 0;                     ///< kAddSums; 0 for s16
+  /// Where a level can, the epilogue of a tile stands between the products of the next one. The
+  /// codes are the same; prefers_interleaving() tells which way is the faster one.
+  bool interleave = false;
 };
 
 /// Part of a product's columns: first is a multiple of kColumnStep, last too or all there are.

@@ -4,6 +4,7 @@
 #include "bench/kernels/lowered.h"
 #include "bench/kernels/operands.h"
 #include "converters/lower.h"
+#include "kernels/cpu.h"
 
 namespace intaglio::bench {
 namespace {
@@ -71,7 +72,8 @@ struct Gemm {
                .bias = bias.data(),
                .shift = scaling.shift,
                .zero_point = scaling.zero_point,
-               .output = shape.output} {
+               .output = shape.output,
+               .interleave = kernels::prefers_interleaving()} {
     const GemmOperands operands = gemm_operands(shape);
     src = Operand(operands.src);
     table.gemm_pack(operands.weight.data(), shape.n, shape.k, packed.data());

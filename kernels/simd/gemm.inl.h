@@ -167,7 +167,7 @@ void multiply_group(const ColumnGroup<V>& group, Tile<V>& t, const std::uint8_t*
   t.lift = group.lift;
   std::size_t done = 0;
   if constexpr (kHasTilesBehind<V>) {
-    if (group.columns == kColumnStep) {
+    if (t.params->interleave && group.columns == kColumnStep) {
       t.a_stride = src_stride;
       t.groups = group.k / 4;
       t.tail_bytes = group.k % 4;

@@ -1,9 +1,10 @@
 // Full tiles of a GEMM, whose sums become codes between the products of the next tile.
 //
-// An epilogue of a short inner dimension is as long as the products and longer than the CPU looks
-// ahead, yet but for its multiplications it keeps other units busy. So it is cut into pieces that
-// stand between chunks of the next tile's products. The sums wait in t.carry; what belongs to the
-// columns comes from memory, because the registers hold the next sums.
+// An epilogue of a short inner dimension is as long as the products, and more than the CPU looks
+// ahead. Where its additions, shifts and lookups have units of their own (AMD's four, of which two
+// multiply), it is free if cut into pieces that stand between chunks of the next tile's products.
+// The sums wait in t.carry; what belongs to the columns comes from memory, because the registers
+// hold the next sums. Where two units do everything (Intel), that is work on top.
 #pragma once
 
 #include <cstddef>

@@ -41,6 +41,7 @@ struct GemmCase {
   std::uint64_t seed;
   GemmEpilogue epilogue = GemmEpilogue::kNone;
   CodeType residual = CodeType::kU8;
+  bool interleave = false;
 };
 
 /// What a case's epilogue needs, made from its random numbers.
@@ -135,7 +136,8 @@ CaseResult run_gemm_as(const GemmCase& c, const KernelTable& table) {
                                       .add = &epilogue.add,
                                       .residual_multiplier = epilogue.residual_multiplier.data(),
                                       .residual_type = c.residual,
-                                      .residual_zero = epilogue.residual_zero};
+                                      .residual_zero = epilogue.residual_zero,
+                                      .interleave = c.interleave};
   const void* stream = c.epilogue >= GemmEpilogue::kAddCodes ? residual.data() : nullptr;
   const std::size_t middle = c.n / 2 / kernels::kColumnStep * kernels::kColumnStep;
   for (const kernels::ColumnRange columns :
@@ -162,7 +164,8 @@ KernelCase gemm_case(const GemmCase& c) {
                 {"zero_point", c.zero_point},
                 {"output", output},
                 {"epilogue", static_cast<std::int64_t>(c.epilogue)},
-                {"residual", static_cast<std::int64_t>(c.residual)}}) +
+                {"residual", static_cast<std::int64_t>(c.residual)},
+                {"interleave", c.interleave}}) +
               c.fill.name,
           [c](const KernelTable& table) {
             if (c.epilogue == GemmEpilogue::kGelu) return run_gemm_as<std::uint8_t>(c, table);
@@ -178,6 +181,14 @@ KernelCase gemm_case(const GemmCase& c) {
           }};
 }
 
+/// With its epilogue behind it and, where there are full tiles, between the next one's products.
+void add_gemm_cases(std::vector<KernelCase>& cases, GemmCase c) {
+  cases.push_back(gemm_case(c));
+  if (c.m < 6 || c.n < kernels::kColumnStep) return;
+  c.interleave = true;
+  cases.push_back(gemm_case(c));
+}
+
 std::vector<KernelCase> gemm_cases(std::uint64_t seed) {
   std::vector<KernelCase> cases;
   std::size_t index = 0;
@@ -190,9 +201,9 @@ std::vector<KernelCase> gemm_cases(std::uint64_t seed) {
     const int shift = real ? static_cast<int>(38 + i % 15) : static_cast<int>(1 + i % 62);
     const std::int32_t zero =
         real ? (output == CodeType::kU8 ? static_cast<std::int32_t>(i % 256) : 0) : kZeros[i % 9];
-    cases.push_back(
-        gemm_case({m, k, n, plain ? 0 : i % 5, plain ? 0 : i % 4, shift, zero, output,
-                   kFillPairs[plain ? 0 : i / 3 % kFillPairs.size()], Layout::of(i), seed + i}));
+    add_gemm_cases(cases,
+                   {m, k, n, plain ? 0 : i % 5, plain ? 0 : i % 4, shift, zero, output,
+                    kFillPairs[plain ? 0 : i / 3 % kFillPairs.size()], Layout::of(i), seed + i});
   };
   for (const std::size_t n :
        {1, 2, 3, 7, 8, 9, 15, 16, 17, 23, 31, 33, 47, 48, 49, 63, 64, 65, 129}) {
@@ -231,19 +242,20 @@ std::vector<KernelCase> fused_gemm_cases(std::uint64_t seed) {
                              {GemmEpilogue::kAddSums, CodeType::kS16, CodeType::kU8},
                              {GemmEpilogue::kAddSums, CodeType::kS16, CodeType::kS16},
                              {GemmEpilogue::kAddSums, CodeType::kU8, CodeType::kS16}};
+  std::size_t index = 0;
   for (const Kind& kind : kKinds) {
     for (const std::size_t n : {1, 7, 15, 16, 17, 33, 48, 63, 64, 65, 129, 192}) {
       for (const std::size_t k : {1, 4, 31, 64, 193, 1027}) {
-        for (const std::size_t m : {1, 4, 6, 7}) {
-          const std::size_t i = cases.size();
+        for (const std::size_t m : {1, 4, 6, 7, 13}) {
+          const std::size_t i = index++;
           const int shift = i % 3 == 0   ? static_cast<int>(1 + i % 62)
                             : i % 3 == 1 ? static_cast<int>(26 + i % 8)
                                          : static_cast<int>(38 + i % 15);
           const bool words = kind.output == CodeType::kS16;
           const std::int32_t zero = words ? 0 : static_cast<std::int32_t>(i * 7 % 256);
-          cases.push_back(gemm_case({m, k, n, i % 5, i % 4, shift, zero, kind.output,
-                                     kFillPairs[i % kFillPairs.size()], Layout::of(i), seed + i,
-                                     kind.epilogue, kind.residual}));
+          add_gemm_cases(cases, {m, k, n, i % 5, i % 4, shift, zero, kind.output,
+                                 kFillPairs[i % kFillPairs.size()], Layout::of(i), seed + i,
+                                 kind.epilogue, kind.residual});
         }
       }
     }
