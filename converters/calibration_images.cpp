@@ -1,12 +1,11 @@
 #include "converters/calibration_images.h"
 
 #include <algorithm>
-#include <fstream>
 #include <mutex>
 #include <random>
 
-#include "engine/classify_inputs.h"
 #include "engine/decode_image.h"
+#include "engine/image_paths.h"
 #include "engine/preprocess.h"
 #include "graph/error.h"
 #include "graph/parallel.h"
@@ -16,34 +15,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kMaxPathBytes = 4096;
 constexpr std::size_t kMaxListed = 1'000'000;
 constexpr std::uint64_t kMaxPixelBytes = std::uint64_t{4} << 30;
-
-bool is_list(const fs::path& path) {
-  return path.extension() == ".txt" || path.extension() == ".lst";
-}
-
-void append_list(const fs::path& list, std::vector<fs::path>& paths) {
-  std::error_code ignored;
-  std::ifstream file(list);
-  if (!file || fs::is_directory(list, ignored)) {
-    throw Error(ErrorCode::kIo, list.string() + ": cannot read the list of images");
-  }
-  std::string line;
-  while (std::getline(file, line)) {
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (line.empty()) continue;
-    if (line.size() > kMaxPathBytes || paths.size() >= kMaxListed) {
-      throw Error(ErrorCode::kLimit, list.string() + ": expected at most " +
-                                         std::to_string(kMaxListed) + " paths of up to " +
-                                         std::to_string(kMaxPathBytes) +
-                                         " bytes, one per line, found more");
-    }
-    paths.push_back(list.parent_path() / line);
-  }
-  if (file.bad()) throw Error(ErrorCode::kIo, list.string() + ": cannot read the list of images");
-}
 
 /// The same order for the same list, on every machine: the distributions of the standard library
 /// differ.
@@ -91,13 +64,15 @@ SelectedImages select_images(const std::vector<std::string>& arguments,
   std::vector<fs::path> named, in_folders;
   for (const std::string& argument : arguments) {
     std::error_code ignored;
-    const bool folder = fs::is_directory(argument, ignored);
-    if (!folder && argument != "-" && is_list(argument)) {
-      append_list(argument, named);
-      continue;
+    std::vector<fs::path>& paths = fs::is_directory(argument, ignored) ? in_folders : named;
+    PathStream stream({argument});
+    while (std::optional<fs::path> path = stream.next()) {
+      if (&paths == &named && paths.size() >= kMaxListed) {
+        throw Error(ErrorCode::kLimit, argument + ": expected at most " +
+                                           std::to_string(kMaxListed) + " paths, found more");
+      }
+      paths.push_back(std::move(*path));
     }
-    std::vector<fs::path>& paths = folder ? in_folders : named;
-    for (InputImage& image : list_images({argument})) paths.push_back(std::move(image.path));
   }
   std::sort(in_folders.begin(), in_folders.end());
   in_folders.erase(std::unique(in_folders.begin(), in_folders.end()), in_folders.end());

@@ -22,11 +22,11 @@ struct SelectedImages {
   std::size_t found = 0;                     ///< before the limit
 };
 
-/// Files, and those that lists name (`.txt`, `.lst`: one path per line, relative to the list; "-":
-/// standard input), in their order; behind them the images of all folders, recursively, in one
-/// random order that is always the same. Of all that the first `limit`; without a limit, all files
-/// and kFolderImages of the folders. A file that does not exist stays in the list. Throws Error:
-/// kIo for lists and folders that cannot be read, kLimit for lists beyond a million lines.
+/// Files, and those that lists, patterns and standard input name (PathStream), in their order;
+/// behind them the images of all folders, recursively, in one random order that is always the same.
+/// Of all that the first `limit`; without a limit, all files and kFolderImages of the folders. A
+/// file that does not exist stays in the list. Throws Error: kIo for lists and folders that cannot
+/// be read, kLimit for lists beyond a million lines.
 SelectedImages select_images(const std::vector<std::string>& arguments,
                              std::optional<std::size_t> limit);
 

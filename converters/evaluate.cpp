@@ -23,9 +23,9 @@ class Evaluator {
         session_(model, &pool_) {}
 
   /// At most kLargestChunk images.
-  void add(std::span<const InputImage> images) {
+  void add(std::span<const LabelledImage> images) {
     std::vector<std::filesystem::path> paths;
-    for (const InputImage& image : images) paths.push_back(image.path);
+    for (const LabelledImage& image : images) paths.push_back(image.path);
     const ReadableImages readable = load_readable(paths, network_.preprocessing, options_.threads);
     failed_ += readable.errors.size();
     for (const std::string& error : readable.errors) {
@@ -47,7 +47,7 @@ class Evaluator {
     for (std::size_t i = 0; i < count; ++i) {
       sums_.add(std::span(expected).subspan(i * classes, classes),
                 std::span(found).subspan(i * classes, classes), model.logit_scale(),
-                images[readable.read[i]].label.value());
+                images[readable.read[i]].label);
     }
   }
 
@@ -65,8 +65,8 @@ class Evaluator {
 
 }  // namespace
 
-Evaluation evaluate(const Network& network, const Model& model, std::span<const InputImage> images,
-                    const EvaluateOptions& options) {
+Evaluation evaluate(const Network& network, const Model& model,
+                    std::span<const LabelledImage> images, const EvaluateOptions& options) {
   Evaluator evaluator(network, model, options);
   const std::size_t chunk =
       std::min(kLargestChunk, kChunk * std::max<std::size_t>(1, options.threads));

@@ -8,8 +8,8 @@
 
 #include "converters/logit_sums.h"
 #include "converters/network.h"
-#include "engine/classify_inputs.h"
 #include "engine/intaglio.h"
+#include "engine/labelled_images.h"
 
 namespace intaglio {
 
@@ -26,7 +26,7 @@ struct EvaluateOptions {
 };
 
 /// Runs `network` in float32 and `model` in integers on the same pixels. Every image has a label.
-Evaluation evaluate(const Network& network, const Model& model, std::span<const InputImage> images,
-                    const EvaluateOptions& options);
+Evaluation evaluate(const Network& network, const Model& model,
+                    std::span<const LabelledImage> images, const EvaluateOptions& options);
 
 }  // namespace intaglio

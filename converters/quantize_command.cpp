@@ -286,9 +286,9 @@ class Run {
     std::vector<std::size_t> all_labels, labels;
     const std::size_t wanted = std::min(kReportImages, labelled_.size());
     for (std::size_t i = 0; i < wanted; ++i) {  // spread over all
-      const InputImage& image = labelled_[i * labelled_.size() / wanted];
+      const LabelledImage& image = labelled_[i * labelled_.size() / wanted];
       paths.push_back(image.path);
-      all_labels.push_back(image.label.value());
+      all_labels.push_back(image.label);
     }
     // What cannot be read has been told by the evaluation.
     ReadableImages readable = load_readable(paths, network_.preprocessing, arguments_.threads);
@@ -333,7 +333,7 @@ class Run {
   std::vector<fs::path> paths_;
   CalibrationImages images_;
   std::vector<std::string> labels_;
-  std::vector<InputImage> labelled_;
+  std::vector<LabelledImage> labelled_;
   Graph graph_;
   std::vector<std::byte> bytes_;  // of the model file
   Json facts_;

@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <new>
 #include <optional>
@@ -29,6 +31,8 @@ int status_of(ErrorCode code) {
   }
   return kExitFormat;
 }
+
+volatile std::sig_atomic_t held = 0;
 
 /// While it lives, interrupts of this thread wait.
 class HeldInterrupts {
@@ -81,10 +85,41 @@ void write_output(const std::filesystem::path& path, std::span<const std::byte> 
   write_file_atomically(path, bytes);
 }
 
+void hold_signals() {
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);
+  struct sigaction action {};
+  action.sa_handler = [](int signal) { held = signal; };
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction before {};
+    // Whoever ignores a signal for us (nohup, a shell's background) means it.
+    if (::sigaction(signal, nullptr, &before) == 0 && before.sa_handler != SIG_IGN) {
+      ::sigaction(signal, &action, nullptr);
+    }
+  }
+}
+
+int held_signal() {
+  return held;
+}
+
+void die_by(int signal) {
+  std::fflush(nullptr);
+  ::signal(signal, SIG_DFL);
+  ::raise(signal);
+  std::_Exit(128 + signal);
+}
+
 Progress::Progress(std::size_t total, std::string unit)
+    : Progress(total, std::move(unit), Options()) {}
+
+Progress::Progress(std::size_t total, std::string unit, Options options)
     : total_(total),
       unit_(std::move(unit)),
-      enabled_(total > 1 && isatty(STDERR_FILENO) != 0),
+      options_(options),
+      terminal_(isatty(STDERR_FILENO) != 0),
       start_(std::chrono::steady_clock::now()),
       last_(start_) {}
 
@@ -93,18 +128,35 @@ Progress::~Progress() {
 }
 
 void Progress::update(std::size_t done) {
+  if (total_ == 1 || (terminal_ ? !options_.bar : options_.line.count() == 0)) return;
   const auto now = std::chrono::steady_clock::now();
-  if (!enabled_ || (drawn_ && now - last_ < std::chrono::milliseconds(100))) return;
+  const auto since = now - last_;
+  if (terminal_ ? drawn_ && since < std::chrono::milliseconds(100) : since < options_.line) return;
   last_ = now;
-  drawn_ = true;
   const double seconds = std::chrono::duration<double>(now - start_).count();
-  const double rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
-  const double left = rate > 0 ? static_cast<double>(total_ - done) / rate : 0;
-  constexpr std::size_t kWidth = 30;
-  const std::size_t filled = kWidth * done / total_;
-  const std::string bar = std::string(filled, '#') + std::string(kWidth - filled, '.');
-  std::fprintf(stderr, "\r\033[K[%s] %zu/%zu %s, %.1f/s, %.0f s left", bar.c_str(), done, total_,
-               unit_.c_str(), rate, left);
+  const double rate =
+      seconds > 0 ? static_cast<double>(done - std::min(done, options_.first)) / seconds : 0;
+  std::string left;
+  if (total_ != 0) {
+    char text[64];
+    const double images = static_cast<double>(total_ - std::min(done, total_));
+    std::snprintf(text, sizeof text, ", %.0f s left", rate > 0 ? images / rate : 0);
+    left = text;
+  }
+  const std::string count =
+      std::to_string(done) + (total_ != 0 ? '/' + std::to_string(total_) : "") + ' ' + unit_;
+  if (!terminal_) {
+    std::fprintf(stderr, "%s, %.1f/s%s\n", count.c_str(), rate, left.c_str());
+    return;
+  }
+  drawn_ = true;
+  std::string bar;
+  if (total_ != 0) {
+    constexpr std::size_t kWidth = 30;
+    const std::size_t filled = kWidth * std::min(done, total_) / total_;
+    bar = '[' + std::string(filled, '#') + std::string(kWidth - filled, '.') + "] ";
+  }
+  std::fprintf(stderr, "\r\033[K%s%s, %.1f/s%s", bar.c_str(), count.c_str(), rate, left.c_str());
   std::fflush(stderr);
 }
 

@@ -15,6 +15,7 @@ inline constexpr int kExitSomeFailed = 1;  ///< finished, but some inputs could 
 inline constexpr int kExitUsage = 2;       ///< the command line, or an argument's value
 inline constexpr int kExitIo = 3;          ///< a file could not be read or written
 inline constexpr int kExitFormat = 4;      ///< a file is damaged, unsupported or too large
+inline constexpr int kExitFailures = 5;    ///< given up: as many inputs failed as may fail
 
 /// Runs `body`; an Error (or running out of memory) becomes one line on stderr and its status.
 int run_program(const char* name, const std::function<int()>& body);
@@ -27,16 +28,33 @@ std::string terminal_text(const std::string& text);
 /// no other thread.
 void write_output(const std::filesystem::path& path, std::span<const std::byte> bytes);
 
-/// A bar with count, rate and time left on stderr; nothing unless stderr is a terminal. Debian 12
-/// packages no C++ library for this.
+/// From now on, the first SIGINT, SIGTERM or SIGHUP (unless it is ignored) is only remembered; the
+/// second one kills. Writing to a closed pipe or beyond the largest size of a file is an error, not
+/// a signal.
+void hold_signals();
+/// The signal that was remembered, or 0.
+int held_signal();
+/// Ends the process by that signal, as if nobody had held it.
+[[noreturn]] void die_by(int signal);
+
+/// A bar with count, rate and time left on stderr, if it is a terminal. Elsewhere a line from time
+/// to time, if wanted. Debian 12 packages no C++ library for this.
 class Progress {
  public:
-  /// `unit` is what is counted, in the plural.
+  struct Options {
+    bool bar = true;               ///< on terminals
+    std::chrono::seconds line{0};  ///< elsewhere, between two lines; 0: no lines
+    std::size_t first = 0;         ///< done before it began
+  };
+
+  /// `unit` is what is counted, in the plural. `total` 0: not known.
+  Progress(std::size_t total, std::string unit, Options options);
   Progress(std::size_t total, std::string unit);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
+  void set_total(std::size_t total) { total_ = total; }
   void update(std::size_t done);
   /// Removes the bar, so that other lines can be printed; the next update draws it again.
   void clear();
@@ -44,7 +62,8 @@ class Progress {
  private:
   std::size_t total_;
   std::string unit_;
-  bool enabled_;
+  Options options_;
+  bool terminal_;
   bool drawn_ = false;
   std::chrono::steady_clock::time_point start_, last_;
 };

@@ -310,11 +310,11 @@ class Architectures(unittest.TestCase):
         return made, logits
 
     def classify(self, model):
-        logits = self.folder / "logits.safetensors"
-        done = run(CLASSIFY, model, *EVALUATION, "--json", "--logits", logits)
+        prefix = self.folder / "logits"
+        done = run(CLASSIFY, model, *EVALUATION, "--json", "--logits", prefix, "--overwrite")
         lines = [json.loads(line) for line in done.output.splitlines()]
         self.assertEqual([line["path"] for line in lines], [str(path) for path in EVALUATION])
-        found = read_logits(logits)
+        found = read_logits(f"{prefix}-00000.safetensors")
         self.assertEqual(found.shape, (len(EVALUATION), CLASSES))
         for line, row in zip(lines, found):
             self.assertEqual(len(line["top"]), 5)

@@ -10,8 +10,8 @@
 #include "converters/calibration_images.h"
 #include "converters/float_executor.h"
 #include "converters/lower_network.h"
-#include "engine/classify_inputs.h"
 #include "engine/decode_image.h"
+#include "engine/image_paths.h"
 #include "engine/preprocess.h"
 #include "graph/check.h"
 #include "tests/support/expect_error.h"
@@ -314,8 +314,8 @@ TEST_CASE("pixels do not depend on threads, and errors name the image") {
   Preprocessing p;
   p.resize = 40, p.height = p.width = 32;
   std::vector<std::filesystem::path> paths;
-  for (const InputImage& image : list_images({INTAGLIO_GLYPHS "/samples"})) {
-    if (paths.size() < 20) paths.push_back(image.path);
+  for (const std::filesystem::path& image : list_images({INTAGLIO_GLYPHS "/samples"})) {
+    if (paths.size() < 20) paths.push_back(image);
   }
   std::size_t done = 0;
   const auto pixels = load_pixels(paths, p, 4, [&](std::size_t now) {

@@ -12,7 +12,7 @@
 #include "converters/float_executor.h"
 #include "converters/float_import.h"
 #include "converters/fqvit_import.h"
-#include "engine/classify_inputs.h"
+#include "engine/labelled_images.h"
 #include "graph/safetensors.h"
 #include "tests/support/shared_data.h"
 
@@ -55,7 +55,7 @@ TEST_CASE("float logits of DeiT-Tiny are the reference's") {
   for (int i = 0; i < 1000; ++i) classes.push_back(std::to_string(i));
   const Safetensors file = Safetensors::open(*golden);
   const auto expected = file.at("float_logits").to_vector<float>("float_logits");
-  const std::vector<InputImage> images = list_labelled_images(*labels, {}, classes);
+  const std::vector<LabelledImage> images = list_labelled_images(*labels, {}, classes);
   REQUIRE(expected.size() == images.size() * 1000);
 
   FloatExecutor executor(network);

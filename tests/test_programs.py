@@ -171,9 +171,9 @@ class Programs(unittest.TestCase):
         shutil.copy(SAMPLES / "A_0.jpg", tree / "no such class")
         self.assertIn("no such class", self.classify("--eval", tree, status=4).stderr)
 
-    def test_logits_file(self):
-        output = self.folder / "logits.safetensors"
-        done = self.classify("--json", "--logits", output, SAMPLES / "A_0.jpg", "missing.png",
+    def test_logits(self):
+        output = self.folder / "logits-00000.safetensors"
+        done = self.classify("--json", "--logits", self.folder / "logits", SAMPLES / "A_0.jpg", "missing.png",
                              SAMPLES / "A_1.png", status=1)
         header, data = read_safetensors(output)
         self.assertEqual((header["logits"]["dtype"], header["logits"]["shape"]), ("I32", [3, 32]))

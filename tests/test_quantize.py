@@ -235,9 +235,9 @@ class Quantize(unittest.TestCase):
             self.assertEqual(facts["architecture"]["classes"], 0)
             tensors = {t["name"]: t for t in json.loads(report.read_text())["tensors"]}
             self.assertGreater(tensors["logits"]["snr_db"], 15, method)
-            logits = self.outputs / "features.safetensors"
-            run(CLASSIFY, self.model, SAMPLES / "A_0.jpg", "--logits", logits)
-            data = logits.read_bytes()
+            prefix = self.outputs / "features"
+            run(CLASSIFY, self.model, SAMPLES / "A_0.jpg", "--logits", prefix, "--overwrite")
+            data = Path(f"{prefix}-00000.safetensors").read_bytes()
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
             self.assertEqual(header["logits"]["shape"], [1, 32])
         text = self.quantize(*options, checkpoint=backbone).stdout

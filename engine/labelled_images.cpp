@@ -1,40 +1,18 @@
-#include "engine/classify_inputs.h"
+#include "engine/labelled_images.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <fstream>
-#include <iostream>
 #include <map>
+#include <optional>
 
+#include "engine/image_paths.h"
 #include "graph/error.h"
 
 namespace intaglio {
 namespace {
 
 namespace fs = std::filesystem;
-
-bool has_image_extension(const fs::path& path) {
-  std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  static constexpr std::array kExtensions = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm"};
-  return std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end();
-}
-
-std::vector<fs::path> images_below(const fs::path& folder) {
-  std::vector<fs::path> paths;
-  std::error_code error;
-  auto it = fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied,
-                                             error);
-  for (; !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
-    std::error_code ignored;
-    if (!it->is_directory(ignored) && has_image_extension(it->path())) paths.push_back(it->path());
-  }
-  if (error) throw Error(ErrorCode::kIo, folder.string() + ": " + error.message());
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
 
 /// Class names and decimal indices -> class index.
 class LabelIndex {
@@ -80,10 +58,10 @@ std::vector<std::string> split_csv(const std::string& line) {
   return fields;
 }
 
-std::vector<InputImage> read_csv(const fs::path& csv, const LabelIndex& labels) {
+std::vector<LabelledImage> read_csv(const fs::path& csv, const LabelIndex& labels) {
   std::ifstream file(csv);
   if (!file) throw Error(ErrorCode::kIo, csv.string() + ": cannot be read");
-  std::vector<InputImage> images;
+  std::vector<LabelledImage> images;
   std::optional<std::size_t> file_column, label_column;
   std::string line;
   for (std::size_t number = 1; std::getline(file, line); ++number) {
@@ -110,64 +88,46 @@ std::vector<InputImage> read_csv(const fs::path& csv, const LabelIndex& labels) 
       throw Error(ErrorCode::kFormat,
                   where + "'" + fields[*label_column] + "' is no class of the model");
     }
-    images.push_back({csv.parent_path() / fields[*file_column], label});
+    images.push_back({csv.parent_path() / fields[*file_column], *label});
   }
   if (!file_column) throw Error(ErrorCode::kFormat, csv.string() + ": empty");
   return images;
 }
 
-std::vector<InputImage> read_class_folders(const fs::path& root, const LabelIndex& labels) {
-  std::vector<InputImage> images;
-  for (const fs::path& path : images_below(root)) {
+std::vector<LabelledImage> read_class_folders(const fs::path& root, const LabelIndex& labels) {
+  std::vector<LabelledImage> images;
+  for (const fs::path& path : list_images({root.string()})) {
     const std::string folder = path.lexically_relative(root).begin()->string();
     const auto label = labels.find(folder);
     if (!label || root / folder == path) {
       throw Error(ErrorCode::kFormat,
                   path.string() + ": folder '" + folder + "' is no class of the model");
     }
-    images.push_back({path, label});
+    images.push_back({path, *label});
   }
   return images;
 }
 
 }  // namespace
 
-std::vector<InputImage> list_images(const std::vector<std::string>& arguments) {
-  std::vector<InputImage> images;
-  for (const std::string& argument : arguments) {
-    std::error_code ignored;
-    if (argument == "-") {
-      for (std::string line; std::getline(std::cin, line);) {
-        if (!line.empty() && line.back() == '\r') line.pop_back();
-        if (!line.empty()) images.push_back({line, {}});
-      }
-    } else if (fs::is_directory(argument, ignored)) {
-      for (fs::path& path : images_below(argument)) images.push_back({std::move(path), {}});
-    } else {
-      images.push_back({argument, {}});
-    }
-  }
-  return images;
-}
-
-std::vector<InputImage> list_labelled_images(const fs::path& eval,
-                                             const std::vector<InputImage>& images,
-                                             std::span<const std::string> classes) {
+std::vector<LabelledImage> list_labelled_images(const fs::path& eval,
+                                                const std::vector<fs::path>& images,
+                                                std::span<const std::string> classes) {
   const LabelIndex labels(classes);
   std::error_code ignored;
-  std::vector<InputImage> all =
+  std::vector<LabelledImage> all =
       fs::is_directory(eval, ignored) ? read_class_folders(eval, labels) : read_csv(eval, labels);
   if (images.empty()) return all;
   std::map<fs::path, std::size_t> known;
-  for (const InputImage& image : all) known.emplace(fs::weakly_canonical(image.path), *image.label);
-  std::vector<InputImage> chosen = images;
-  for (InputImage& image : chosen) {
-    const auto it = known.find(fs::weakly_canonical(image.path));
+  for (const LabelledImage& image : all)
+    known.emplace(fs::weakly_canonical(image.path), image.label);
+  std::vector<LabelledImage> chosen;
+  for (const fs::path& image : images) {
+    const auto it = known.find(fs::weakly_canonical(image));
     if (it == known.end()) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  image.path.string() + ": not listed in " + eval.string());
+      throw Error(ErrorCode::kInvalidArgument, image.string() + ": not listed in " + eval.string());
     }
-    image.label = it->second;
+    chosen.push_back({image, it->second});
   }
   return chosen;
 }
