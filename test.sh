@@ -16,7 +16,7 @@ for preset in "${presets[@]}"; do
   targets=() tests=()
   if [ "$preset" = tsan ]; then  # what has threads
     targets=(--target test_session test_threads test_load intaglio-classify intaglio-convert)
-    tests=(-R 'test_session|test_threads|test_load|test_programs')
+    tests=(-R 'test_session|test_threads|test_load|test_programs|test_batch')
   fi
   { cmake --preset "$preset" && cmake --build --preset "$preset" "${targets[@]}"; } >"$log" 2>&1 ||
     { cat "$log" >&2; exit 1; }

@@ -77,13 +77,18 @@ void Archive::read(std::vector<std::byte>& bytes, std::size_t max_bytes) {
   if (::archive_entry_hardlink(entry_) != nullptr || ::archive_entry_filetype(entry_) != AE_IFREG) {
     throw Error(ErrorCode::kUnsupported, "a link or a device within an archive");
   }
+  // What an archive states is not believed beyond this. One byte more: the read behind the last
+  // one finds the end.
+  constexpr std::int64_t kBelieved = std::int64_t{16} << 20;
+  const std::int64_t stated = ::archive_entry_size(entry_);
+  const auto room = static_cast<std::size_t>(std::clamp<std::int64_t>(stated, 0, kBelieved)) + 1;
   std::size_t size = 0;
   for (;;) {
     if (size > max_bytes) {
       throw Error(ErrorCode::kLimit,
                   "a file of more than " + std::to_string(max_bytes) + " bytes, the limit");
     }
-    bytes.resize(std::max(2 * size, std::size_t{1} << 18));
+    if (size == 0 || size == bytes.size()) bytes.resize(std::max(2 * size, room));
     const la_ssize_t n =
         ::archive_read_data(archive_.get(), bytes.data() + size, bytes.size() - size);
     if (n == ARCHIVE_RETRY) continue;

@@ -39,7 +39,7 @@ void read_file(const std::string& path, std::size_t max_bytes, std::vector<std::
   }
   std::size_t size = 0;
   while (size <= max_bytes) {
-    bytes.resize(std::max(size == bytes.size() ? 2 * size : size, room));
+    if (size == 0 || size == bytes.size()) bytes.resize(std::max(2 * size, room));
     const ssize_t n = ::read(file.fd, bytes.data() + size, bytes.size() - size);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail("cannot read this file");
@@ -97,8 +97,14 @@ bool ImageSource::next() {
 }
 
 std::string ImageSource::read(std::vector<std::byte>& bytes) {
-  bytes.clear();
-  if (!error_.empty()) return error_;
+  // Its old content is overwritten, not cleared: zeros would cost as much as reading.
+  std::string error = error_;
+  if (error.empty()) error = try_to_read(bytes);
+  if (!error.empty()) bytes.clear();
+  return error;
+}
+
+std::string ImageSource::try_to_read(std::vector<std::byte>& bytes) {
   try {
     if (archive_) {
       archive_->read(bytes, max_file_bytes_);
@@ -107,10 +113,8 @@ std::string ImageSource::read(std::vector<std::byte>& bytes) {
     }
     return {};
   } catch (const Error& e) {
-    bytes.clear();
     return archive_ ? name_ + ": " + e.what() : e.what();
   } catch (const std::bad_alloc&) {
-    bytes.clear();
     return name_ + ": out of memory";
   }
 }

@@ -29,7 +29,7 @@ class ImageSource {
   /// To the next image of the shard; false at the end. Throws what the paths throw.
   bool next();
   const std::string& name() const { return name_; }
-  /// Its bytes. Returns why there are none, or nothing.
+  /// Its bytes, in place of others. Returns why there are none, or nothing.
   std::string read(std::vector<std::byte>& bytes);
   /// Images so far, of all shards.
   std::size_t listed() const { return listed_; }
@@ -37,6 +37,7 @@ class ImageSource {
  private:
   bool advance();
   bool next_member();
+  std::string try_to_read(std::vector<std::byte>& bytes);
 
   Paths paths_;
   Shard shard_;
