@@ -21,7 +21,7 @@ import time
 import unittest
 from pathlib import Path
 
-from support.programs import run
+from support.programs import read_safetensors, run
 
 CONVERT, CLASSIFY, GLYPHS = (Path(arg).resolve() for arg in sys.argv[1:4])
 SAMPLES = GLYPHS / "samples"
@@ -394,6 +394,32 @@ class Batch(unittest.TestCase):
             run(CLASSIFY, "merge", *(folder / f"part{i}" for i in range(3)), "-o",
                 folder / "merged", "--overwrite")
             self.assertEqual((folder / "merged").read_bytes(), out.read_bytes(), name)
+
+    # Logits and features.
+
+    def test_features(self):
+        prefix = self.new_folder() / "f"
+        images = [self.samples[0], self.broken, *self.samples[1:4]]
+        self.classify(*images, "--features", prefix, "--feature", "tokens", "--feature",
+                      "class_token", "--rows-per-file", 4, status=1)
+        rows = []
+        for number, count in ((0, 4), (1, 1)):
+            header, data = read_safetensors(f"{prefix}-{number:05}.safetensors")
+            self.assertEqual(header["class_token"]["shape"], [count, 1, 1, 128])
+            self.assertEqual(header["tokens"]["shape"], [count, 1, 65, 128])
+            metadata = header["__metadata__"]
+            self.assertEqual(json.loads(metadata["failed"]), [1] if number == 0 else [])
+            self.assertEqual(json.loads(metadata["paths"]),
+                             [str(path) for path in images[4 * number : 4 * number + count]])
+            begin, end = header["class_token"]["data_offsets"]
+            rows += [data[at : at + 512] for at in range(begin, end, 512)]
+        self.assertEqual(rows[1], bytes(512))
+        self.assertEqual(len(set(rows)), 5)
+        # One alone is the same.
+        self.classify(images[4], "--features", prefix, "--feature", "class_token", "--overwrite")
+        _, data = read_safetensors(f"{prefix}-00000.safetensors")
+        self.assertEqual(data, rows[4])
+        self.assertFalse(Path(f"{prefix}-00001.safetensors").exists())
 
     # Failures.
 

@@ -16,20 +16,13 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from support.programs import run
+from support.programs import read_safetensors, run
 
 CONVERT, CLASSIFY, GLYPHS = (Path(arg).resolve() for arg in sys.argv[1:4])
 CHECKPOINT = GLYPHS / "glyphs.safetensors"
 LABELS = GLYPHS / "labels.txt"
 SAMPLES = GLYPHS / "samples"
 SWIN = Path(__file__).resolve().parent / "golden" / "swin_micro" / "model.safetensors"
-
-
-def read_safetensors(path):
-    """Header of a container, and its raw data."""
-    data = Path(path).read_bytes()
-    (length,) = struct.unpack_from("<Q", data)
-    return json.loads(data[8 : 8 + length]), data[8 + length :]
 
 
 class Programs(unittest.TestCase):

@@ -255,7 +255,9 @@ class Batch {
   const char* how_to_resume() const {
     const bool can =
         !options_.output.empty() && options_.format != RowFormat::kText && options_.eval.empty();
-    return can ? "; the same command with --resume goes on there" : "";
+    if (!can) return "";
+    return options_.overwrite ? "; the same command with --resume for --overwrite goes on there"
+                              : "; the same command with --resume goes on there";
   }
 
   int give_up() {

@@ -21,7 +21,7 @@ struct BatchOptions {
   Shard shard;
   Wanted wanted;                  ///< what the rows and the files below need
   std::string logits, features;   ///< prefixes of files; empty: none
-  std::size_t rows_per_file = 0;  ///< 0: what fills kFileBytes, at most kFileRows
+  std::size_t rows_per_file = 0;  ///< 0: chosen by the size of a row
   std::size_t max_failures = 0;   ///< 0: no limit
   std::size_t threads = 0;        ///< 0: one per CPU
   DecodeLimits limits;

@@ -32,11 +32,9 @@ BatchTensors::BatchTensors(const BatchOptions& options, const Model& model) {
     logits.push_back({"logits", DType::kS32, {model.classes()}});
     empty_.logits.resize(model.classes());
   }
-  const std::vector<std::string>& names = options.wanted.features;
-  const auto shapes = feature_shapes(model, names);
-  for (std::size_t i = 0; i < shapes.size(); ++i) {
-    features.push_back({names[i], DType::kF32, shapes[i]});
-    empty_.features.emplace_back(features.back().row_bytes() / sizeof(float));
+  for (const FeatureShape& f : feature_shapes(model, options.wanted.features)) {
+    features.push_back({f.name, DType::kF32, {f.height, f.width, f.channels}});
+    empty_.features.emplace_back(f.height * f.width * f.channels);
   }
   std::size_t row_bytes = 0;
   for (const auto* tensors : {&logits, &features}) {

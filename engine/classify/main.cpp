@@ -136,6 +136,9 @@ int classify(int argc, char** argv) {
   BatchOptions& batch = arguments.batch;
   if (!batch.features.empty() && batch.wanted.features.empty()) {
     batch.wanted.features = model.features();
+    if (batch.wanted.features.empty()) {
+      throw Error(ErrorCode::kInvalidArgument, "--features: the model has none");
+    }
   }
   hold_signals();
   return run_batch(batch, model);

@@ -67,14 +67,14 @@ void Worker::run(Job& job) {
   }
 }
 
-std::vector<std::vector<std::size_t>> feature_shapes(const Model& model,
-                                                     const std::vector<std::string>& names) {
+std::vector<FeatureShape> feature_shapes(const Model& model,
+                                         const std::vector<std::string>& names) {
   if (names.empty()) return {};
   const std::vector<std::uint8_t> black(3 * model.height() * model.width());
   Session session(model);
-  std::vector<std::vector<std::size_t>> shapes;
+  std::vector<FeatureShape> shapes;
   for (const FeatureMap& map : session.features(view_of(model, black.data()), names)) {
-    shapes.push_back({map.height, map.width, map.channels});
+    shapes.push_back({map.name, map.height, map.width, map.channels});
   }
   return shapes;
 }

@@ -28,7 +28,7 @@ struct Job {
   std::vector<std::uint8_t> pixels;          ///< what the model takes, until it has run
   Outcome outcome;                           ///< an error as soon as something fails
   std::vector<std::int32_t> logits;          ///< where wanted; zeros behind an error
-  std::vector<std::vector<float>> features;  ///< likewise, one for each that is wanted
+  std::vector<std::vector<float>> features;  ///< likewise, in the order of the model
 };
 
 class Worker {
@@ -53,8 +53,13 @@ class Worker {
   std::vector<std::int32_t> logits_;
 };
 
-/// Sizes of the features that are wanted, [height, width, channels] of each.
-std::vector<std::vector<std::size_t>> feature_shapes(const Model& model,
-                                                     const std::vector<std::string>& names);
+/// A feature of every image.
+struct FeatureShape {
+  std::string name;
+  std::size_t height = 0, width = 0, channels = 0;
+};
+/// Of the features that are wanted, in the order that jobs have them. Throws Error for an unknown
+/// name.
+std::vector<FeatureShape> feature_shapes(const Model& model, const std::vector<std::string>& names);
 
 }  // namespace intaglio

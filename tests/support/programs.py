@@ -1,6 +1,9 @@
 """Running a program as its users do; what the tests of programs share."""
 
+import json
+import struct
 import subprocess
+from pathlib import Path
 
 
 def run(*command, status=0, stdin=None):
@@ -10,3 +13,10 @@ def run(*command, status=0, stdin=None):
     if done.returncode != status:
         raise AssertionError(f"{command}: status {done.returncode}, expected {status}\n{done.stderr}")
     return done
+
+
+def read_safetensors(path):
+    """Header of a container, and its raw data."""
+    data = Path(path).read_bytes()
+    (length,) = struct.unpack_from("<Q", data)
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
