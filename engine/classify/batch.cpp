@@ -75,9 +75,11 @@ class Batch {
                                                     : Existing::kRefuse) {}
 
   int run() {
-    const auto start = Clock::now();
     prepare();
     skip();
+    // Until here a signal may end the process: nothing is begun.
+    hold_signals();
+    const auto start = Clock::now();
     const std::size_t threads = options_.threads == 0 ? available_cpus() : options_.threads;
     // The only image is shared by all threads; otherwise each has its own.
     const bool single = options_.eval.empty() && options_.inputs.size() == 1 &&

@@ -140,7 +140,6 @@ int classify(int argc, char** argv) {
       throw Error(ErrorCode::kInvalidArgument, "--features: the model has none");
     }
   }
-  hold_signals();
   return run_batch(batch, model);
 }
 

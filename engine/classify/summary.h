@@ -14,7 +14,7 @@ struct Summary {
   std::size_t failed = 0;
   std::size_t top1 = 0, top5 = 0;  ///< images that are right
   std::size_t threads = 1;
-  double seconds = 0;  ///< wall time of everything after loading the model
+  double seconds = 0;  ///< wall time, without loading the model and reading earlier rows
   StageTimes times;
   double output_cpu = 0;
 };
