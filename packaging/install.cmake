@@ -17,6 +17,10 @@ endforeach()
 if(INTAGLIO_PROGRAMS)
   install(TARGETS intaglio-classify intaglio-convert
           RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tools)
+  install(PROGRAMS slurm/submit.sh
+          DESTINATION ${CMAKE_INSTALL_DATADIR}/intaglio/slurm COMPONENT tools)
+  install(FILES slurm/shard.sbatch slurm/merge.sbatch
+          DESTINATION ${CMAKE_INSTALL_DATADIR}/intaglio/slurm COMPONENT tools)
 endif()
 
 # find_package(intaglio CONFIG)
