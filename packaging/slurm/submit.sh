@@ -60,7 +60,7 @@ while [ $# -gt 0 ]; do
     --help | -h) usage; exit ;;
     --csv | --json) format=$1 ;;
     --resume | --overwrite | --shard | --shard=* | -o) fail "$1: this script sets it for each task" ;;
-    --logits* | --features*) fail "$1: not in a job array" ;;
+    --logits* | --feature* | --eval*) fail "$1: not in a job array" ;;
     -) fail "-: tasks have no standard input; give a list of paths" ;;
     *) arguments+=("$1") ;;
   esac
