@@ -105,6 +105,12 @@ class Install(unittest.TestCase):
             run(COMPILER, "-std=c++20", "-fsyntax-only", "-w", "-x", "c++", "-I",
                 self.prefix / "include", self.prefix / "include" / "intaglio" / name)
 
+    def test_scripts(self):
+        scripts = self.prefix / "share" / "intaglio" / "slurm"
+        self.assertIn("--shards", run(scripts / "submit.sh", "--help").stdout)
+        self.assertEqual(sorted(path.name for path in scripts.iterdir()),
+                         ["merge.sbatch", "shard.sbatch", "submit.sh"])
+
     def check_convert(self, program):
         """The same models as those of the tool, and an error that is caught by its type."""
         model, expected = program.parent / "glyphs.intg", program.parent / "expected.intg"
