@@ -25,7 +25,7 @@ if missing():
 CONVERT, CLASSIFY, GLYPHS, SCRIPTS = (Path(arg).resolve() for arg in sys.argv[1:5])
 SAMPLES = GLYPHS / "samples"
 SHARDS = 6
-COPIES = 10  # of 160 images: a task takes some seconds, as slowly as --isa scalar does it
+COPIES = 8  # of 160 images: a task takes some seconds, as slowly as --isa scalar does it
 
 
 class Job(unittest.TestCase):
@@ -116,7 +116,7 @@ class Deaths(Job):
         for shard in list(self.plan):
             state, node = (queue.get(f"{self.job}_{shard}", []) + ["", ""])[:2]
             rows = self.rows(shard)
-            if state == "RUNNING" and rows >= 20 and self.programs(node):
+            if state == "RUNNING" and rows >= 10 and self.programs(node):
                 what = self.plan.pop(shard)
                 self.done[shard] = (what.__doc__, rows)
                 what(shard, node)
@@ -133,7 +133,7 @@ class Deaths(Job):
     def attempts(self, shard):
         """What a task's log says: where it ran, and behind how many rows it went on."""
         log = (self.parts / f"{shard}.log").read_text()
-        starts = r"shard \d+ of \d+, restart (\d+), on (\w+): goes on behind (\d+) rows"
+        starts = r"shard \d+ of \d+, restart (\d+), on (\w+): goes on behind (\d+) lines"
         return [{"restart": int(m[1]), "node": m[2], "rows": int(m[3])}
                 for m in re.finditer(starts, log)]
 
@@ -198,7 +198,11 @@ class Submission(Job):
         options = ("--csv", "--top-k", 2, "some")
         self.cluster.run(CLASSIFY, self.model, "--output", expected, *options, status=1,
                          cwd=self.folder)
-        self.submit("--shards=4", "--output", output, "--wait", *options)
+        done = self.submit("--shards=4", "--output", output, "--wait", "--sbatch", "--comment=1 & 2",
+                           *options)
+        for job in re.findall(r"job (\d+)", done.stdout):
+            shown = self.cluster.run("scontrol", "show", "job", job).stdout
+            self.assertRegex(shown, r"Comment=1 & 2 *\n")
         self.assertEqual(output.read_bytes(), expected.read_bytes())
         again = self.submit("--shards=4", "--output", output, *options, status=2)
         self.assertIn("this file exists", again.stderr)
@@ -241,6 +245,8 @@ class Submission(Job):
             (good + ("--shard", "0/2"), "--shard: this script"),
             (good + ("--logits", "x"), "--logits"),
             (good + ("-",), "standard input"),
+            (good + ("--classify", self.model), "no program"),
+            (good + ("--output", "a\\b"), "takes no \\"),
             (good + ("--model", "none.intg"), "none.intg: cannot be read"),
             (good + ("--output", "no/folder/x"), "cannot be made"),
         ]

@@ -59,7 +59,7 @@ while [ $# -gt 0 ]; do
     --wait) wait=(--wait) ;;
     --help | -h) usage; exit ;;
     --csv | --json) format=$1 ;;
-    --resume | --overwrite | --shard | --shard=* | -o) fail "$1: this script sets it for each task" ;;
+    --resume | --overwrite | --shard | --shard=* | -o*) fail "$1: this script sets it for each task" ;;
     --logits* | --feature* | --eval*) fail "$1: not in a job array" ;;
     -) fail "-: tasks have no standard input; give a list of paths" ;;
     *) arguments+=("$1") ;;
@@ -75,11 +75,16 @@ require_count --threads "$threads" 1
 require_count --retries "$retries" 0
 shards=$((10#$shards)) threads=$((10#$threads)) retries=$((10#$retries))
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-[ -n "$program" ] || program=$here/../../../bin/intaglio-classify
-[ -x "$program" ] || program=$(command -v intaglio-classify) || fail 'no intaglio-classify; see --classify'
+if [ -z "$program" ]; then
+  program=$here/../../../bin/intaglio-classify
+  [ -x "$program" ] || program=$(command -v intaglio-classify) ||
+    fail 'no intaglio-classify found; see --classify'
+fi
+[ -x "$program" ] || fail "$program: no program"
 program=$(realpath "$program")
 command -v sbatch >/dev/null || fail 'no sbatch: this is no machine of a Slurm cluster'
 [ -r "$model" ] || fail "$model: cannot be read"
+[[ $output != *\\* ]] || fail "$output: Slurm takes no \\ in the names of logs"
 [ ! -s "$output" ] || fail "$output: this file exists; remove it first"
 
 parts=$output.parts
@@ -120,6 +125,6 @@ fi
 printf 'merge into %s: job ' "$output"
 submit merge.log "${after[@]}" "${wait[@]}" \
   "$here/merge.sbatch" "$parts" "$shards" "$program" "$output" || {
-  [ ${#wait[@]} -eq 0 ] || tail -n 3 "$parts/merge.log" >&2
+  [ ${#wait[@]} -eq 0 ] || tail -n 3 "$parts/merge.log" >&2 || true
   exit 1
 }
