@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <string>
 
-#include "graph/error.h"
+#include "engine/check_image.h"
 
 namespace intaglio {
 namespace {
@@ -50,6 +50,7 @@ Preprocessor::Preprocessor(const Preprocessing& preprocessing)
 void Preprocessor::run(ImageView image, std::span<std::uint8_t> dst) {
   check("the image's width", image.width, 1, 65535);
   check("the image's height", image.height, 1, 65535);
+  require_pixels(image);
   check("the output's size in bytes", static_cast<std::int64_t>(dst.size()), size(), size());
 
   // torchvision truncates resize * long / short as a real; the integer quotient is the same, since

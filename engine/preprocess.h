@@ -27,8 +27,9 @@ class INTAGLIO_API Preprocessor {
   /// Bytes of one preprocessed image.
   std::size_t size() const { return 3 * static_cast<std::size_t>(width_) * height_; }
 
-  /// Writes `size()` bytes, RGB [height, width, 3], to `dst`. Throws Error(kInvalidArgument) if a
-  /// side of the image is not 1 to 65535 pixels, or for a `dst` of another size.
+  /// Writes `size()` bytes, RGB [height, width, 3], to `dst`. The image may have any pixel format:
+  /// it is read where it lies. Throws Error(kInvalidArgument) if a side of the image is not 1 to
+  /// 65535 pixels, if its stride is too short, or for a `dst` of another size.
   void run(ImageView image, std::span<std::uint8_t> dst);
 
  private:

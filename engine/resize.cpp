@@ -6,7 +6,7 @@
 #include <cstring>
 #include <string>
 
-#include "graph/error.h"
+#include "engine/check_image.h"
 
 namespace intaglio {
 namespace {
@@ -18,10 +18,32 @@ std::uint8_t to_pixel(std::int32_t sum) {
   return static_cast<std::uint8_t>(std::clamp(sum >> kWeightBits, 0, 255));
 }
 
-/// The columns' pass: all rows of `src`. |sum| < 255 * 2 * 2^22 + 2^21 < 2^31, as the weights'
-/// absolute values sum to less than 2.
+/// Where a pixel has its channels.
+struct Channels {
+  std::size_t red, green, blue;
+};
+
+constexpr Channels channels_of(PixelFormat format) {
+  switch (format) {
+    case PixelFormat::kRgb:
+    case PixelFormat::kRgba:
+      return {0, 1, 2};
+    case PixelFormat::kBgr:
+    case PixelFormat::kBgra:
+      return {2, 1, 0};
+    case PixelFormat::kGrey:
+      break;
+  }
+  return {0, 0, 0};
+}
+
+/// The columns' pass: all rows of `src`, RGB afterwards. |sum| < 255 * 2 * 2^22 + 2^21 < 2^31, as
+/// the weights' absolute values sum to less than 2.
+template <PixelFormat kFormat>
 ImageView resize_columns(ImageView src, const ResizeAxis& axis,
                          std::vector<std::uint8_t>& scratch) {
+  constexpr std::size_t kBytes = pixel_bytes(kFormat);
+  constexpr Channels kAt = channels_of(kFormat);
   const std::size_t stride = 3 * static_cast<std::size_t>(axis.span.count);
   const std::size_t size = stride * static_cast<std::size_t>(src.height);
   if (scratch.size() < size) scratch.resize(size);
@@ -29,12 +51,12 @@ ImageView resize_columns(ImageView src, const ResizeAxis& axis,
   for (int y = 0; y < src.height; ++y) {
     const std::int32_t* weights = axis.weights.data();
     for (int i = 0; i < axis.span.count; ++i, weights += axis.taps, dst += 3) {
-      const std::uint8_t* pixel = src.row(y) + 3 * static_cast<std::size_t>(axis.begin[i]);
+      const std::uint8_t* pixel = src.row(y) + kBytes * static_cast<std::size_t>(axis.begin[i]);
       std::int32_t red = kHalf, green = kHalf, blue = kHalf;
-      for (int t = 0; t < axis.taps; ++t, pixel += 3) {
-        red += pixel[0] * weights[t];
-        green += pixel[1] * weights[t];
-        blue += pixel[2] * weights[t];
+      for (int t = 0; t < axis.taps; ++t, pixel += kBytes) {
+        red += pixel[kAt.red] * weights[t];
+        green += pixel[kAt.green] * weights[t];
+        blue += pixel[kAt.blue] * weights[t];
       }
       dst[0] = to_pixel(red);
       dst[1] = to_pixel(green);
@@ -42,6 +64,23 @@ ImageView resize_columns(ImageView src, const ResizeAxis& axis,
     }
   }
   return {scratch.data(), axis.span.count, src.height, stride};
+}
+
+ImageView resize_columns(ImageView src, const ResizeAxis& axis,
+                         std::vector<std::uint8_t>& scratch) {
+  switch (src.format) {
+    case PixelFormat::kRgb:
+      return resize_columns<PixelFormat::kRgb>(src, axis, scratch);
+    case PixelFormat::kBgr:
+      return resize_columns<PixelFormat::kBgr>(src, axis, scratch);
+    case PixelFormat::kRgba:
+      return resize_columns<PixelFormat::kRgba>(src, axis, scratch);
+    case PixelFormat::kBgra:
+      return resize_columns<PixelFormat::kBgra>(src, axis, scratch);
+    case PixelFormat::kGrey:
+      break;
+  }
+  return resize_columns<PixelFormat::kGrey>(src, axis, scratch);
 }
 
 /// One row of the rows' pass: `size` bytes, each the weighted sum of a column of `taps` bytes. By
@@ -69,8 +108,10 @@ void resize(ImageView src, const ResizeAxis& horizontal, const ResizeAxis& verti
   const std::size_t row_bytes = 3 * static_cast<std::size_t>(horizontal.span.count);
   // Only the rows that the second pass reads.
   const int first_row = vertical.source_first();
-  ImageView rows{src.row(first_row), src.width, vertical.source_end() - first_row, src.stride};
-  if (horizontal.is_identity()) {
+  ImageView rows = src;
+  rows.data = src.row(first_row);
+  rows.height = vertical.source_end() - first_row;
+  if (horizontal.is_identity() && src.format == PixelFormat::kRgb) {
     rows.data += 3 * static_cast<std::size_t>(horizontal.span.first);
   } else {
     rows = resize_columns(rows, horizontal, scratch);
@@ -94,6 +135,7 @@ Image resize(ImageView src, int width, int height, Interpolation filter) {
                   "resize: a side of " + std::to_string(side) + " pixels, expected 1 to 65535");
     }
   }
+  require_pixels(src);
   ResizeAxis horizontal, vertical;
   compute_axis({src.width, width, 0, width, filter}, horizontal);
   compute_axis({src.height, height, 0, height, filter}, vertical);

@@ -1,4 +1,5 @@
-// Pillow's antialiased resampling of RGB8 images, bit for bit, in integers.
+// Pillow's antialiased resampling of RGB8 images, bit for bit, in integers. Sources of any pixel
+// format give what their copies in RGB would: the first pass picks the channels.
 //
 // An output pixel is a weighted sum of the source pixels under a filter kernel. When an image
 // shrinks the kernel widens with it, so that every source pixel counts (antialiasing). Rows and
@@ -53,13 +54,15 @@ struct ResizeAxis {
 INTAGLIO_API void compute_axis(const ResizeSpan& span, ResizeAxis& axis);
 
 /// Writes the part of the resized image that the two axes span to `dst` [vertical count, horizontal
-/// count, 3], rows `dst_stride` bytes apart. The axes must fit the source. `scratch` holds the rows
+/// count, 3], RGB, rows `dst_stride` bytes apart. The axes must fit the source, whose stride has
+/// been checked. `scratch` holds the rows
 /// between the two passes; it grows when needed and keeps its memory.
 INTAGLIO_API void resize(ImageView src, const ResizeAxis& horizontal, const ResizeAxis& vertical,
                          std::vector<std::uint8_t>& scratch, std::uint8_t* dst,
                          std::size_t dst_stride);
 
-/// The whole image, resized. Throws Error(kInvalidArgument) unless all sizes are 1 to 65535.
+/// The whole image in RGB, resized; of its own size, just in RGB. Throws Error(kInvalidArgument)
+/// unless all sizes are 1 to 65535 and the stride fits.
 INTAGLIO_API Image resize(ImageView src, int width, int height, Interpolation filter);
 
 }  // namespace intaglio

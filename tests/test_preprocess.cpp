@@ -244,6 +244,51 @@ TEST_CASE("a preprocessor may change sizes, and rows may have gaps", "[preproces
   }
 }
 
+/// The image in another format, rows apart, with what must not count in alpha and between rows.
+std::vector<std::uint8_t> in_format(const Image& rgb, PixelFormat format, std::size_t stride,
+                                    std::mt19937& random) {
+  std::vector<std::uint8_t> bytes(stride * static_cast<std::size_t>(rgb.height));
+  for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(random());
+  const std::size_t size = pixel_bytes(format);
+  const bool swapped = format == PixelFormat::kBgr || format == PixelFormat::kBgra;
+  for (int y = 0; y < rgb.height; ++y) {
+    for (int x = 0; x < rgb.width; ++x) {
+      const std::uint8_t* src = ImageView(rgb).row(y) + 3 * x;
+      std::uint8_t* dst = &bytes[stride * static_cast<std::size_t>(y) + size * x];
+      for (std::size_t c = 0; c < std::min<std::size_t>(3, size); ++c) {
+        dst[c] = src[swapped ? 2 - c : c];
+      }
+    }
+  }
+  return bytes;
+}
+
+TEST_CASE("any pixel format gives what its copy in RGB gives", "[preprocess]") {
+  std::mt19937 random(3);
+  const Preprocessing p = make_preprocessing(20, 16, 18, Interpolation::kBicubic);
+  Preprocessor preprocessor(p);
+  std::vector<std::uint8_t> found(preprocessor.size());
+  // Shrunk, grown, both passes with nothing to do, padded.
+  for (const auto& [width, height] : {std::pair{50, 30}, {7, 9}, {20, 20}, {20, 3}, {3, 90}}) {
+    Image rgb = random_image(width, height, random);
+    for (const PixelFormat format : {PixelFormat::kRgb, PixelFormat::kBgr, PixelFormat::kRgba,
+                                     PixelFormat::kBgra, PixelFormat::kGrey}) {
+      INFO(width << " x " << height << ", format " << static_cast<int>(format));
+      if (format == PixelFormat::kGrey) {  // the last
+        for (std::size_t i = 0; i < rgb.pixels.size(); ++i) rgb.pixels[i] = rgb.pixels[i / 3 * 3];
+      }
+      for (const std::size_t gap : {0, 5}) {
+        const std::size_t stride = pixel_bytes(format) * static_cast<std::size_t>(width) + gap;
+        const auto bytes = in_format(rgb, format, stride, random);
+        const ImageView view = {bytes.data(), width, height, stride, format};
+        preprocessor.run(view, found);
+        CHECK((found == preprocess_plainly(rgb, p).pixels));
+        CHECK((resize(view, width, height, Interpolation::kBilinear).pixels == rgb.pixels));
+      }
+    }
+  }
+}
+
 TEST_CASE("strips of extreme proportions cost little", "[preprocess]") {
   std::mt19937 random(2);
   const Preprocessing p = make_preprocessing(8192, 224, 224, Interpolation::kBicubic);
@@ -268,6 +313,19 @@ TEST_CASE("preprocessing refuses impossible sizes", "[preprocess]") {
   CHECK(code_of([&] { preprocess(Image(0, 4), good); }) == invalid);
   CHECK(code_of([&] { preprocess(ImageView{nullptr, 65536, 1, 3 * 65536}, good); }) == invalid);
   CHECK(code_of([&] { resize(Image(4, 4), 0, 4, Interpolation::kBicubic); }) == invalid);
+  const Image image(4, 4);
+  ImageView view = image;
+  view.stride = 11;
+  CHECK(code_of([&] { preprocess(view, good); }) == invalid);
+  CHECK(code_of([&] { resize(view, 4, 4, Interpolation::kBicubic); }) == invalid);
+  view.stride = SIZE_MAX / 2;
+  CHECK(code_of([&] { preprocess(view, good); }) == invalid);
+  view = image;
+  view.format = PixelFormat::kRgba;
+  CHECK(code_of([&] { preprocess(view, good); }) == invalid);
+  view.format = static_cast<PixelFormat>(5);
+  CHECK(code_of([&] { preprocess(view, good); }) == invalid);
+  CHECK(code_of([&] { preprocess(ImageView{nullptr, 4, 4, 12}, good); }) == invalid);
   for (const int resize : {0, -1, 8193}) {
     Preprocessing bad = good;
     bad.resize = resize;
