@@ -1,4 +1,5 @@
-// Features as floats: with predictions.cpp the only floating point of the engine.
+// Features as floats, floats as pixels: with predictions.cpp the only floating point of the engine.
+#include <algorithm>
 #include <cmath>
 
 #include "engine/intaglio.h"
@@ -33,6 +34,22 @@ void to_float(const FeatureMap& feature, FeatureLayout layout, std::span<float> 
     convert(feature, feature.codes_s16, layout, floats.data());
   } else {
     convert(feature, feature.codes_u8, layout, floats.data());
+  }
+}
+
+void pixels_of(std::span<const float> normalized, FeatureLayout layout,
+               const Preprocessing& preprocessing, std::span<std::uint8_t> pixels) {
+  const std::size_t count = normalized.size();
+  if (pixels.size() != count || count % 3 != 0) {
+    throw Error(ErrorCode::kInvalidArgument, "a tensor of " + std::to_string(count) +
+                                                 " elements has no room as RGB in " +
+                                                 std::to_string(pixels.size()) + " bytes");
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t c = i % 3;
+    const float value = normalized[layout == FeatureLayout::kNhwc ? i : c * (count / 3) + i / 3];
+    const double code = 255 * (value * preprocessing.std[c] + preprocessing.mean[c]) + 0.5;
+    pixels[i] = std::isnan(code) ? 0 : static_cast<std::uint8_t>(std::clamp(code, 0.0, 255.0));
   }
 }
 

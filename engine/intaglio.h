@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <memory_resource>
 #include <optional>
 #include <span>
 #include <string>
@@ -87,13 +88,20 @@ struct FeatureMap {
   std::span<const std::uint8_t> exponents;  ///< one per channel, or empty: all 0
 };
 
-/// The order of a feature's elements as floats.
+/// The order of a tensor's elements: channel by channel, or pixel by pixel.
 enum class FeatureLayout : std::uint8_t { kNchw, kNhwc };
 
 /// What the codes stand for, into `floats` [height * width * channels]. Error(kInvalidArgument)
 /// when its size is another.
 INTAGLIO_API void to_float(const FeatureMap& feature, FeatureLayout layout,
                            std::span<float> floats);
+
+/// Pixels of a tensor that somebody has normalized as the model's preprocessing says: code =
+/// round(255 * (value * std + mean)), halves up, cut to 0..255; NaN is 0. Of a tensor that was made
+/// of codes, those codes. `pixels`: [height, width, 3], RGB. Error(kInvalidArgument) unless both
+/// have three channels of one size.
+INTAGLIO_API void pixels_of(std::span<const float> normalized, FeatureLayout layout,
+                            const Preprocessing& preprocessing, std::span<std::uint8_t> pixels);
 
 /// A loaded model: weights packed for one instruction set, everything else planned. A cheap handle;
 /// copies share one immutable model.
@@ -126,6 +134,9 @@ class INTAGLIO_API Model {
   const std::vector<StepInfo>& steps() const;  ///< in the order of execution, at height() x width()
   std::size_t session_bytes() const;  ///< memory of a single-threaded Session for that size
 
+  /// Both are handles of the same loaded model.
+  friend bool operator==(const Model&, const Model&) = default;
+
   struct INTAGLIO_INTERNAL Impl;
 
  private:
@@ -137,16 +148,20 @@ class INTAGLIO_API Model {
 /// The memory of one inference at a time.
 class INTAGLIO_API Session {
  public:
-  /// `executor` null: everything runs on the caller's thread. It must outlive the Session.
-  explicit Session(Model model, Executor* executor = nullptr);
+  /// `executor` null: everything runs on the caller's thread. `memory` gives the activations and
+  /// logits their memory, aligned to 64 bytes, here and for larger images; null: operator new. Both
+  /// must outlive the Session.
+  explicit Session(Model model, Executor* executor = nullptr,
+                   std::pmr::memory_resource* memory = nullptr);
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
   ~Session();
 
   /// Classifies one image of the model's size, or of any size where the model takes that. The
   /// logits are valid until the next call. Throws Error(kUnsupported) for a size that the model
-  /// does not take. The first image of another size than the one before plans anew, or takes the
-  /// plan that a session of the model has made, and may allocate.
+  /// does not take, or a pixel format other than RGB (a Preprocessor takes all). The first image of
+  /// another size than the one before plans anew, or takes the plan that a session of the model has
+  /// made, and may allocate.
   std::span<const std::int32_t> run(ImageView pixels);
   /// Classifies images of one size, one after the other; logits [images, classes].
   void run(std::span<const ImageView> images, std::span<std::int32_t> logits);

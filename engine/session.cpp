@@ -2,19 +2,44 @@
 #include <algorithm>
 #include <atomic>
 #include <cassert>
-#include <new>
 #include <thread>
 #include <utility>
 
+#include "engine/check_image.h"
 #include "engine/model.h"
 
 namespace intaglio {
 namespace {
 
-constexpr std::align_val_t kAlignment{64};
+/// A block of memory from the caller's resource.
+class Block {
+ public:
+  explicit Block(std::pmr::memory_resource* resource) : resource_(resource) {}
+  ~Block() { free(); }
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
 
-struct AlignedDelete {
-  void operator()(std::byte* p) const { ::operator delete(p, kAlignment); }
+  /// Of this size at least; what was in it is lost.
+  void reserve(std::size_t bytes) {
+    if (bytes <= bytes_) return;
+    free();  // first, so that there are never two
+    data_ = static_cast<std::byte*>(resource_->allocate(bytes, kAlignment));
+    bytes_ = bytes;
+  }
+  std::byte* data() const { return data_; }
+
+ private:
+  static constexpr std::size_t kAlignment = 64;
+
+  void free() {
+    if (data_ != nullptr) resource_->deallocate(data_, bytes_, kAlignment);
+    data_ = nullptr;
+    bytes_ = 0;
+  }
+
+  std::pmr::memory_resource* resource_;
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
 };
 
 /// Tells the CPU that it waits for another core, and after a while the system: with more threads
@@ -44,13 +69,14 @@ class Wait {
 ///
 /// Several images: each task takes whole images, with an arena of its own; nothing is waited for.
 struct Session::State {
-  State(Model session_model, Executor* session_executor)
+  State(Model session_model, Executor* session_executor, std::pmr::memory_resource* resource)
       : model(std::move(session_model)),
         executor(session_executor),
         threads(session_executor == nullptr
                     ? 1
                     : std::min(session_executor->concurrency(), kMaxThreads)),
-        logits(model.classes()) {
+        memory(resource),
+        logits(model.classes(), resource) {
     use(model.impl_->own);
     // Bound once: a std::function made per call could allocate.
     share_steps = [this](std::size_t lane) {
@@ -72,13 +98,7 @@ struct Session::State {
   /// What the next calls execute.
   void use(std::shared_ptr<const SizedPlan> sized) {
     lane_bytes = sized->plan.arena_bytes + sized->plan.scratch_bytes;
-    const std::size_t bytes = threads * lane_bytes + kAtLeastOne;
-    if (bytes > memory_bytes) {
-      memory.reset();  // first, so that there are never two
-      memory_bytes = 0;
-      memory.reset(static_cast<std::byte*>(::operator new(bytes, kAlignment)));
-      memory_bytes = bytes;
-    }
+    memory.reserve(threads * lane_bytes + kAtLeastOne);
     active = std::move(sized);
     plan = &active->plan;
   }
@@ -219,7 +239,7 @@ struct Session::State {
     }
   }
 
-  std::byte* arena(std::size_t lane) const { return memory.get() + lane * lane_bytes; }
+  std::byte* arena(std::size_t lane) const { return memory.data() + lane * lane_bytes; }
   std::byte* scratch(std::size_t lane) const { return arena(lane) + plan->arena_bytes; }
 
   static constexpr std::size_t kAtLeastOne = 64;
@@ -234,9 +254,9 @@ struct Session::State {
   const Plan* plan = nullptr;  ///< the active one's
   Executor* executor;
   std::size_t threads;
-  std::size_t lane_bytes = 0, memory_bytes = 0;
-  std::unique_ptr<std::byte, AlignedDelete> memory;  ///< a lane per thread: arena, scratch
-  std::vector<std::int32_t> logits;
+  std::size_t lane_bytes = 0;
+  Block memory;  ///< a lane per thread: arena, scratch
+  std::pmr::vector<std::int32_t> logits;
   std::vector<FeatureMap> features;
   std::function<void(std::size_t)> share_steps, share_images;
   StepObserver* observer = nullptr;
@@ -250,8 +270,10 @@ struct Session::State {
   alignas(64) std::atomic<std::size_t> done{0};
 };
 
-Session::Session(Model model, Executor* executor)
-    : state_(std::make_unique<State>(std::move(model), executor)) {}
+Session::Session(Model model, Executor* executor, std::pmr::memory_resource* memory)
+    : state_(
+          std::make_unique<State>(std::move(model), executor,
+                                  memory == nullptr ? std::pmr::new_delete_resource() : memory)) {}
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 Session::~Session() = default;
@@ -270,12 +292,11 @@ const std::vector<StepInfo>& Session::steps() const {
 
 namespace {
 
-void require_pixels(const ImageView& image) {
-  if (image.data == nullptr || image.width <= 0 || image.height <= 0 ||
-      image.stride < 3 * static_cast<std::size_t>(image.width)) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "an image needs pixels, " + std::to_string(image.width) + " x " +
-                    std::to_string(image.height) + " of them, and a stride of whole rows");
+void require_rgb(const ImageView& image) {
+  require_pixels(image);
+  if (image.format != PixelFormat::kRgb) {
+    throw Error(ErrorCode::kUnsupported,
+                "a session takes RGB, which a Preprocessor makes of any pixel format");
   }
 }
 
@@ -294,7 +315,7 @@ void Session::run(std::span<const ImageView> images, std::span<std::int32_t> log
                                                  std::to_string(model.classes()) + " values");
   }
   for (const ImageView& image : images) {
-    require_pixels(image);
+    require_rgb(image);
     if (image.width != images[0].width || image.height != images[0].height) {
       throw Error(ErrorCode::kInvalidArgument, "the images of a call must have one size");
     }
@@ -321,7 +342,7 @@ std::span<const FeatureMap> Session::features(ImageView pixels,
     }
   }
   if (wanted.empty()) throw Error(ErrorCode::kInvalidArgument, "the model has no features");
-  require_pixels(pixels);
+  require_rgb(pixels);
   state.prepare(pixels, wanted);
   state.run({&pixels, 1}, state.logits.data());
   state.find_features();

@@ -1,10 +1,12 @@
 #include "engine/thread_pool.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <exception>
+#include <memory>
 #include <string>
-#include <system_error>
 
 #include "engine/cpu_quota.h"
 
@@ -18,20 +20,32 @@ std::size_t available_cpus() {
   return std::max<std::size_t>(1, std::min(cpus, quota_cpus("/").value_or(cpus)));
 }
 
-ThreadPool::ThreadPool(std::size_t threads) {
+ThreadPool::ThreadPool(std::size_t threads) : process_(::getpid()) {
   const std::size_t total = threads == 0 ? available_cpus() : threads;
-  workers_.reserve(total - 1);
   try {
+    workers_.reserve(total - 1);
     for (std::size_t i = 1; i < total; ++i) workers_.emplace_back([this, i] { work(i); });
-  } catch (const std::system_error& e) {
+  } catch (const std::exception& e) {
     stop();  // a thread that is not joined would end the program
     throw Error(ErrorCode::kLimit,
-                "cannot start " + std::to_string(total) + " threads: " + e.code().message());
+                "cannot start " + std::to_string(total) + " threads: " + e.what());
   }
 }
 
 ThreadPool::~ThreadPool() {
-  stop();
+  if (!forked()) {
+    stop();
+    return;
+  }
+  // Nobody is left to be joined, or to leave the condition variables that their destructors wait
+  // for: new objects take the places of the old, which are not destroyed.
+  for (std::thread& worker : workers_) std::construct_at(&worker);
+  std::construct_at(&start_);
+  std::construct_at(&finished_);
+}
+
+bool ThreadPool::forked() const {
+  return process_ != ::getpid();
 }
 
 void ThreadPool::stop() {
@@ -44,6 +58,10 @@ void ThreadPool::stop() {
 }
 
 void ThreadPool::run(std::size_t count, const std::function<void(std::size_t)>& task) {
+  if (forked()) {  // no lock: one of the threads that are gone may hold it
+    for (std::size_t i = 0; i < count; ++i) task(i);
+    return;
+  }
   if (count > 1) {
     const std::lock_guard lock(mutex_);
     task_ = &task;

@@ -11,7 +11,8 @@
 
 namespace intaglio {
 
-/// The caller of run() works too: a pool of n has n - 1 threads.
+/// The caller of run() works too: a pool of n has n - 1 threads. A process forked from the pool's
+/// has none of them: there, the caller does all the work.
 class INTAGLIO_API ThreadPool : public Executor {
  public:
   /// threads 0: one per CPU that this process may use. Throws Error(kLimit) when the system
@@ -26,6 +27,7 @@ class INTAGLIO_API ThreadPool : public Executor {
   void run(std::size_t count, const std::function<void(std::size_t)>& task) override;
 
  private:
+  bool forked() const;
   void stop();
   void work(std::size_t index);
 
@@ -36,6 +38,7 @@ class INTAGLIO_API ThreadPool : public Executor {
   std::size_t running_ = 0;       // workers that have not finished it
   std::uint64_t generation_ = 0;  // calls so far
   bool stop_ = false;
+  int process_;  // that the workers live in
   std::vector<std::thread> workers_;
 };
 

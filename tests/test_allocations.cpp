@@ -1,8 +1,11 @@
 // A session allocates nothing once it is built. A program of its own, because it replaces operator
 // new; sanitizers have their own.
+#include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>
+#include <cstdint>
 #include <cstdlib>
+#include <memory_resource>
 #include <new>
 
 #include "engine/thread_pool.h"
@@ -10,14 +13,29 @@
 
 namespace {
 std::atomic<std::size_t> allocations = 0;
-}
+std::atomic<std::size_t> largest = 0;  // since it was last set to 0; of one thread
+}  // namespace
 
 // Counts every allocation of this program.
 void* operator new(std::size_t size) {
   ++allocations;
+  if (size > largest) largest = size;
   void* p = std::malloc(size == 0 ? 1 : size);
   if (p == nullptr) throw std::bad_alloc();
   return p;
+}
+void* operator new(std::size_t size, std::align_val_t alignment) {
+  ++allocations;
+  if (size > largest) largest = size;
+  void* p = std::aligned_alloc(static_cast<std::size_t>(alignment), size);
+  if (p == nullptr) throw std::bad_alloc();
+  return p;
+}
+void operator delete(void* p, std::align_val_t) noexcept {
+  std::free(p);
+}
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
+  std::free(p);
 }
 void operator delete(void* p) noexcept {
   std::free(p);
@@ -27,6 +45,69 @@ void operator delete(void* p, std::size_t) noexcept {
 }
 
 namespace intaglio::test {
+
+namespace {
+
+/// Counts what is taken of it and what has come back; may refuse.
+class CountingResource : public std::pmr::memory_resource {
+ public:
+  std::size_t taken = 0, held = 0;
+  std::size_t most = SIZE_MAX;  ///< bytes to be held
+
+ private:
+  void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+    if (bytes > most - held) throw std::bad_alloc();
+    taken += bytes;
+    held += bytes;
+    return std::pmr::new_delete_resource()->allocate(bytes, alignment);
+  }
+  void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+    held -= bytes;
+    std::pmr::new_delete_resource()->deallocate(p, bytes, alignment);
+  }
+  bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
+};
+
+/// Memory that is there before.
+constexpr std::size_t kRoom = std::size_t{64} << 20;
+
+}  // namespace
+
+TEST_CASE("a session takes its memory where it is told to") {
+  const TestModel embedded = embedded_model();
+  const Model model = Model::parse(embedded.bytes, embedded.name);
+  const Image image = test_images(model, 1)[0];
+  Session plain(model);
+  const auto expected = plain.run(image);
+
+  CountingResource counting;
+  {
+    Session session(model, nullptr, &counting);
+    CHECK(counting.held >= model.session_bytes());
+    const std::size_t taken = counting.taken;
+    CHECK(std::ranges::equal(session.run(image), expected));
+    CHECK(counting.taken == taken);
+    session.features(image);
+    Session moved = std::move(session);
+    CHECK(std::ranges::equal(moved.run(image), expected));
+  }
+  CHECK(counting.held == 0);
+  for (const std::size_t most : {std::size_t{0}, model.session_bytes() - 1}) {
+    counting.most = most;
+    CHECK_THROWS_AS(Session(model, nullptr, &counting), std::bad_alloc);
+    CHECK(counting.held == 0);
+  }
+
+  // Of a block of the caller's, and nothing in bulk from elsewhere.
+  std::vector<std::byte> block(kRoom);
+  std::pmr::monotonic_buffer_resource resource(block.data(), block.size(),
+                                               std::pmr::null_memory_resource());
+  largest = 0;
+  Session session(model, nullptr, &resource);
+  session.features(image);
+  CHECK(std::ranges::equal(session.run(image), expected));
+  CHECK(largest < model.session_bytes() / 8);
+}
 
 TEST_CASE("a session allocates nothing per image") {
   const TestModel embedded = embedded_model();

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -218,6 +219,45 @@ TEST_CASE("floats of a feature are its codes times their scales, in both layouts
           ErrorCode::kInvalidArgument, "the buffer 1");
     }
   }
+}
+
+TEST_CASE("normalized tensors become the pixels they were made of") {
+  Preprocessing p;
+  std::vector<std::uint8_t> codes(3 * 256), found(codes.size());
+  for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::uint8_t>(i / 3);
+  for (const auto& [mean, std] :
+       {std::pair{std::array{0.485, 0.456, 0.406}, std::array{0.229, 0.224, 0.225}},
+        {std::array{0.5, 0.5, 0.5}, std::array{0.5, 0.5, 0.5}},
+        {std::array{0.0, 0.0, 0.0}, std::array{1.0, 1.0, 1.0}}}) {
+    p.mean = mean;
+    p.std = std;
+    std::vector<float> nhwc(codes.size()), nchw(codes.size());
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+      const float unit = static_cast<float>(codes[i]) / 255.0F;  // as torchvision computes
+      nhwc[i] = (unit - static_cast<float>(mean[i % 3])) / static_cast<float>(std[i % 3]);
+      nchw[i % 3 * 256 + i / 3] = nhwc[i];
+    }
+    pixels_of(nhwc, FeatureLayout::kNhwc, p, found);
+    CHECK(found == codes);
+    pixels_of(nchw, FeatureLayout::kNchw, p, found);
+    CHECK(found == codes);
+  }
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const float edges[] = {-1.0F,      2.0F,          std::nanf(""),   -kInfinity, kInfinity,
+                         0.5F / 255, 0.4999F / 255, 254.5001F / 255, 3e38F};
+  found.resize(std::size(edges));
+  pixels_of(edges, FeatureLayout::kNhwc, p, found);
+  CHECK(found == std::vector<std::uint8_t>{0, 255, 0, 0, 255, 1, 0, 255, 255});
+  check_error(
+      [&] {
+        pixels_of({edges, 6}, FeatureLayout::kNhwc, p, found);
+      },
+      ErrorCode::kInvalidArgument, "6 elements has no room as RGB in 9 bytes");
+  check_error(
+      [&] {
+        pixels_of({edges, 4}, FeatureLayout::kNhwc, p, {found.data(), 4});
+      },
+      ErrorCode::kInvalidArgument, "4 elements");
 }
 
 TEST_CASE("sessions of one model plan new sizes at the same time") {

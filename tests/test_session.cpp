@@ -1,9 +1,11 @@
 // Sessions: the same logits whatever the instruction set, the threads and the batch; the embedded
 // model's signature.
+#include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <fstream>
+#include <mutex>
 #include <thread>
 
 #include "engine/thread_pool.h"
@@ -145,6 +147,53 @@ TEST_CASE("sessions of one model run side by side") {
   for (const auto& logits : found) CHECK(logits == expected);
 }
 
+TEST_CASE("a model is replaced while sessions run") {
+  const TestModel files[] = {embedded_model(), embedded_model_of_token(1)};
+  Model current = parse(files[0].bytes);
+  std::mutex mutex;
+  const auto latest = [&] {
+    const std::lock_guard lock(mutex);
+    return current;
+  };
+  CHECK(latest() == current);
+  const std::vector<Image> images = test_images(current, 1);
+  std::vector<std::vector<std::int32_t>> expected;
+  for (const TestModel& file : files) {
+    Session session(parse(file.bytes));
+    expected.push_back(run_all(session, images));
+  }
+  REQUIRE(expected[0] != expected[1]);
+
+  std::atomic<bool> stop{false};
+  std::atomic<int> wrong{0};
+  std::vector<std::atomic<int>> replaced(16);
+  std::vector<std::thread> threads;
+  for (std::atomic<int>& count : replaced) {
+    threads.emplace_back([&] {
+      Session session(latest());
+      while (!stop || count == 0) {
+        const Model model = latest();
+        if (!(session.model() == model)) {
+          session = Session(model);
+          ++count;
+        }
+        const auto logits = run_all(session, images);
+        wrong += logits != expected[0] && logits != expected[1];
+      }
+    });
+  }
+  for (int i = 1; i <= 6; ++i) {
+    Model next = parse(files[i % 2].bytes);
+    CHECK_FALSE(next == latest());
+    const std::lock_guard lock(mutex);
+    current = std::move(next);
+  }
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong == 0);
+  CHECK(std::ranges::all_of(replaced, [](const auto& count) { return count > 0; }));
+}
+
 TEST_CASE("a session refuses what does not fit") {
   const TestModel embedded = embedded_model();
   const Model model = parse(embedded.bytes);
@@ -156,6 +205,10 @@ TEST_CASE("a session refuses what does not fit") {
   const ImageView view = right;
   CHECK_THROWS_AS(session.run(ImageView{view.data, view.width, view.height, view.stride - 1}),
                   Error);
+  ImageView bgr = right;
+  bgr.format = PixelFormat::kBgr;
+  CHECK_THROWS_WITH(session.run(bgr), Catch::Contains("takes RGB"));
+  CHECK_THROWS_WITH(session.features(bgr), Catch::Contains("takes RGB"));
   std::vector<std::int32_t> logits(model.classes() + 1);
   CHECK_THROWS_WITH(session.run({&view, 1}, logits), Catch::Contains("room for 1 x 32"));
 }

@@ -1,5 +1,7 @@
 // Threads: how many by default, and that idle ones cost nothing.
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <catch2/catch.hpp>
@@ -7,6 +9,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <memory>
 #include <thread>
 
 #include "engine/cpu_quota.h"
@@ -106,6 +110,70 @@ TEST_CASE("idle threads use no CPU time") {
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   CHECK(cpu_time() - before < std::chrono::milliseconds(5));
   session.run(images[0]);
+}
+
+namespace {
+
+/// What a forked process returns of `work`, true or false; it is ended after a minute.
+bool true_in_child(const std::function<bool()>& work) {
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::alarm(60);
+    bool result = false;
+    try {
+      result = work();
+    } catch (...) {
+    }
+    ::_exit(result ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("sessions work in a forked process, without and with a pool") {
+  const TestModel embedded = embedded_model();
+  const Model model = Model::parse(embedded.bytes, embedded.name);
+  const std::vector<Image> images = test_images(model, 5);
+  const std::vector<ImageView> views(images.begin(), images.end());
+  std::vector<std::int32_t> expected(views.size() * model.classes());
+  auto pool = std::make_unique<ThreadPool>(3);
+  Session alone(model), shared(model, pool.get());
+  shared.run(views, expected);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // until the workers wait
+  const auto equal_in = [&](Session& session) {
+    std::vector<std::int32_t> logits(expected.size());
+    session.run(views, logits);
+    return logits == expected;
+  };
+  CHECK(true_in_child([&] { return equal_in(alone); }));
+  CHECK(true_in_child([&] { return equal_in(shared) && pool->concurrency() == 3; }));
+  CHECK(true_in_child([&] {
+    Session made(model, pool.get());
+    return equal_in(made);
+  }));
+  CHECK(true_in_child([&] {
+    pool.reset();  // waits for no thread
+    return true;
+  }));
+  CHECK_FALSE(true_in_child([] { return false; }));
+#ifdef INTAGLIO_TSAN
+  WARN("NOT TESTED: a new pool in a forked process, which ThreadSanitizer does not support");
+#else
+  CHECK(true_in_child([&] {
+    ThreadPool own(2);
+    Session session(model, &own);
+    return equal_in(session);
+  }));
+#endif
+  CHECK(equal_in(shared));
+}
+
+TEST_CASE("a pool of more threads than the system has says so") {
+  CHECK_THROWS_WITH(ThreadPool(SIZE_MAX), Catch::Contains("cannot start"));
 }
 
 TEST_CASE("pieces are run once each, and the first error counts") {
