@@ -55,7 +55,7 @@ class Examples(unittest.TestCase):
         photos = [path for path in SAMPLES if path.suffix == ".png"]  # JPEG decoders differ
         self.assertEqual(self.example("opencv", self.model, *photos),
                          self.example("classify", self.model, *photos))
-        self.assertIn("without pixels", self.example("opencv", self.model, "nowhere", status=1))
+        self.assertIn("width is 0", self.example("opencv", self.model, "nowhere", status=1))
 
     def test_errors(self):
         for name in ("classify", "classify_c", "server"):

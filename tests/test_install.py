@@ -23,6 +23,7 @@ SAMPLES = [GLYPHS / "samples" / name for name in ("A_0.jpg", "7_1.png", "R_3.png
 EXAMPLES = SOURCE / "docs" / "examples"
 OUTSIDE = SOURCE / "tests" / "outside"
 LIBRARIES = ("intaglio", "intaglio_image", "intaglio_convert")
+HEADERS_IN_C = {"intaglio": "c_api.h", "intaglio_image": "c_image.h"}
 # Of the C and C++ runtimes.
 RUNTIMES = {"libstdc++.so.6", "libgcc_s.so.1", "libm.so.6", "libc.so.6", "ld-linux-x86-64.so.2"}
 MAX_RUNTIME_BYTES = 2_000_000
@@ -53,6 +54,11 @@ class Install(unittest.TestCase):
         cls.classes = "".join(told.splitlines(keepends=True)[:-1])
 
     def check_classify(self, program, **environment):
+        """The program, and its twin in C."""
+        for path in (program, program.with_name(program.name + "_c")):
+            self.check_classes(path, **environment)
+
+    def check_classes(self, program, **environment):
         done = subprocess.run([program, self.model, *SAMPLES], capture_output=True, text=True,
                               env={**os.environ, **environment}, timeout=60)
         self.assertEqual((done.returncode, done.stderr, done.stdout), (0, "", self.classes))
@@ -63,12 +69,23 @@ class Install(unittest.TestCase):
         folder = self.folder / name
         launcher = re.search(r"^CMAKE_CXX_COMPILER_LAUNCHER:\w+=(.+)$", CACHE, re.MULTILINE)
         if launcher:
-            definitions += (f"-DCMAKE_CXX_COMPILER_LAUNCHER={launcher[1]}",)
+            definitions += (f"-DCMAKE_CXX_COMPILER_LAUNCHER={launcher[1]}",
+                            f"-DCMAKE_C_COMPILER_LAUNCHER={launcher[1]}")
+        in_c = re.sub(r"(clang|g|c)\+\+", lambda m: {"clang": "clang", "g": "gcc", "c": "cc"}[m[1]],
+                      compiler)
         run("cmake", "-G", "Ninja", "-S", OUTSIDE, "-B", folder, f"-DCMAKE_CXX_COMPILER={compiler}",
+            f"-DCMAKE_C_COMPILER={in_c}",
             f"-DEXAMPLES={EXAMPLES}", f"-DVERSION={SOVERSION}", *definitions)
         if build:
             run("cmake", "--build", folder)
         return folder
+
+    def declared_in_c(self, header):
+        """The functions of a C header."""
+        if header is None:
+            return set()
+        text = (self.prefix / "include" / "intaglio" / header).read_text()
+        return set(re.findall(r"INTAGLIO_API [^;(]*?(intaglio_\w+)\(", text))
 
     def test_symbols(self):
         for name in LIBRARIES:
@@ -76,7 +93,9 @@ class Install(unittest.TestCase):
             names = [line.split(maxsplit=2)[2] for line in
                      run("nm", "-DC", "--defined-only", library).stdout.splitlines()]
             self.assertTrue(names, library)
-            for symbol in names:
+            in_c = {symbol for symbol in names if re.fullmatch(r"intaglio_\w+", symbol)}
+            self.assertEqual(in_c, self.declared_in_c(HEADERS_IN_C.get(name)))
+            for symbol in set(names) - in_c:
                 self.assertRegex(symbol, r"^((typeinfo|typeinfo name|vtable) for )?intaglio::")
                 self.assertNotRegex(symbol, "Impl|::State|Graph|Safetensors|KernelTable")
             found = " ".join(names)
@@ -99,11 +118,16 @@ class Install(unittest.TestCase):
         for header in headers:
             self.assertEqual(header.parent, self.prefix / "include" / "intaglio")
             for include in re.findall(r"^ *# *include *(.*)", header.read_text(), re.MULTILINE):
-                self.assertRegex(include, r'^(<[a-z_]+>|"intaglio/[a-z_]+\.h")$', header)
+                self.assertRegex(include,
+                                 r'^(<[a-z_]+>|<std(def|int)\.h>|"intaglio/[a-z_]+\.h")$', header)
         # The examples include some first; these are the others.
         for name in ("convert.h", "cpu.h", "error.h", "thread_pool.h"):
             run(COMPILER, "-std=c++20", "-fsyntax-only", "-w", "-x", "c++", "-I",
                 self.prefix / "include", self.prefix / "include" / "intaglio" / name)
+        for compiler, language in (("gcc", "c"), ("gcc", "c++"), ("clang", "c"), ("clang", "c++")):
+            run(compiler, "-std=" + {"c": "c99", "c++": "c++98"}[language], "-pedantic", "-Wall",
+                "-Wextra", "-Werror", "-fsyntax-only", "-x", language, "-I", self.prefix / "include",
+                self.prefix / "include" / "intaglio" / "c_image.h")
 
     def test_scripts(self):
         scripts = self.prefix / "share" / "intaglio" / "slurm"
@@ -159,6 +183,7 @@ class Install(unittest.TestCase):
             if static:  # ours alone; the others are as the system has them
                 flags = [re.sub(r"^-l(intaglio.*)", r"-l:lib\1.a", flag) for flag in flags]
             run(COMPILER, "-std=c++20", EXAMPLES / "classify.cpp", *flags, "-o", program)
+            run("cc", "-std=c99", EXAMPLES / "classify.c", *flags, "-o", f"{program}_c")
             self.assertEqual(SONAME in needed(program), not static)
             self.check_classify(program, LD_LIBRARY_PATH="" if static else str(self.lib))
 

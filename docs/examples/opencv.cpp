@@ -28,7 +28,7 @@ intaglio::ImageView view_of(const cv::Mat& mat) {
       view.format = intaglio::PixelFormat::kBgra;
       return view;
     default:
-      throw std::runtime_error("a matrix of another type than bytes, or without pixels");
+      throw std::runtime_error("a matrix of another type than bytes");
   }
 }
 
