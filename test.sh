@@ -15,8 +15,9 @@ for preset in "${presets[@]}"; do
   log=build/$preset.log
   targets=() tests=()
   if [ "$preset" = tsan ]; then  # what has threads
-    targets=(--target test_session test_threads test_load intaglio-classify intaglio-convert)
-    tests=(-R 'test_session|test_threads|test_load|test_programs|test_batch')
+    targets=(--target test_session test_threads test_load test_c_api docs/examples/all
+             intaglio-classify intaglio-convert)
+    tests=(-R 'test_session|test_threads|test_load|test_c_api|test_programs|test_batch|test_examples')
   fi
   { cmake --preset "$preset" && cmake --build --preset "$preset" "${targets[@]}"; } >"$log" 2>&1 ||
     { cat "$log" >&2; exit 1; }

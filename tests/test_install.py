@@ -175,15 +175,20 @@ class Install(unittest.TestCase):
             self.assertIn(message, done.stderr)
 
     def test_pkg_config(self):
-        where = f"--with-path={self.lib / 'pkgconfig'}"
+        def flags(*options):
+            return run("pkgconf", f"--with-path={self.lib / 'pkgconfig'}", *options,
+                       "intaglio_image", "intaglio").stdout.split()
+        objects = {}
+        for source, compiler in (("classify.cpp", [COMPILER, "-std=c++20"]), ("classify.c", ["cc", "-std=c99"])):
+            objects[compiler[0]] = self.folder / f"{source}.o"
+            run(*compiler, "-c", EXAMPLES / source, *flags("--cflags"), "-o", objects[compiler[0]])
         for static in (False, True):
             program = self.folder / f"pkg_config_{static}"
-            flags = run("pkgconf", where, "--cflags", "--libs", *(["--static"] if static else []),
-                        "intaglio_image", "intaglio").stdout.split()
+            libraries = flags("--libs", *(["--static"] if static else []))
             if static:  # ours alone; the others are as the system has them
-                flags = [re.sub(r"^-l(intaglio.*)", r"-l:lib\1.a", flag) for flag in flags]
-            run(COMPILER, "-std=c++20", EXAMPLES / "classify.cpp", *flags, "-o", program)
-            run("cc", "-std=c99", EXAMPLES / "classify.c", *flags, "-o", f"{program}_c")
+                libraries = [re.sub(r"^-l(intaglio.*)", r"-l:lib\1.a", flag) for flag in libraries]
+            for (compiler, compiled), suffix in zip(objects.items(), ("", "_c")):
+                run(compiler, compiled, *libraries, "-o", f"{program}{suffix}")
             self.assertEqual(SONAME in needed(program), not static)
             self.check_classify(program, LD_LIBRARY_PATH="" if static else str(self.lib))
 
