@@ -2,6 +2,8 @@
 #include <climits>
 #include <cstddef>
 #include <cstdint>
+#include <new>
+#include <stdexcept>
 #include <utility>
 
 #include "tests/support/c_handles.h"
@@ -125,6 +127,35 @@ TEST_CASE("C: errors keep their kinds") {
   CHECK(intaglio_model_parse(&byte, 1, name.c_str(), nullptr, &model) == INTAGLIO_FORMAT);
   CHECK(std::string(intaglio_last_error()) == name.substr(0, 2047));
   CHECK((model == nullptr && pool == nullptr));
+}
+
+TEST_CASE("C: nothing that a callback throws comes out") {
+  const Expected expected;
+  const ModelHandle model = parse(expected.file);
+  int kind = 0;
+  intaglio_session_options options = INTAGLIO_SESSION_OPTIONS_INIT;
+  options.concurrency = 2;
+  options.executor_context = &kind;
+  options.run_tasks = [](void* context, std::size_t count, void (*task)(void*, std::size_t),
+                         void* argument) {
+    const int what = *static_cast<int*>(context);
+    if (what == 1) throw 1;
+    if (what == 2) throw std::bad_alloc();
+    if (what == 3) throw std::logic_error("of the caller's");
+    for (std::size_t i = 0; i < count; ++i) task(argument, i);
+  };
+  const SessionHandle session = make_session(model, &options);
+  std::vector<std::int32_t> logits(expected.model.classes());
+  const auto run = [&](int what) {
+    kind = what;
+    return intaglio_session_run(session.get(), expected.views.data(), 1, logits.data(),
+                                logits.size());
+  };
+  check_status(run(1), INTAGLIO_UNKNOWN, "unknown type");
+  check_status(run(2), INTAGLIO_OUT_OF_MEMORY, "out of memory");
+  check_status(run(3), INTAGLIO_UNKNOWN, "of the caller's");
+  CHECK(run(0) == INTAGLIO_OK);
+  CHECK(expected.equal(session.get()));
 }
 
 TEST_CASE("C: structs of other versions") {
