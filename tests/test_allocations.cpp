@@ -9,7 +9,7 @@
 #include <new>
 
 #include "engine/thread_pool.h"
-#include "tests/support/models.h"
+#include "tests/support/c_handles.h"
 
 namespace {
 std::atomic<std::size_t> allocations = 0;
@@ -127,6 +127,23 @@ TEST_CASE("a session allocates nothing per image") {
     shared.run(views, logits);
   }
   CHECK(allocations == before);
+}
+
+TEST_CASE("nor does one of C") {
+  const Expected expected;
+  const ModelHandle model = parse(expected.file);
+  const SessionHandle session = make_session(model);
+  std::vector<std::int32_t> logits(expected.logits.size());
+  const auto run = [&] {
+    return intaglio_session_run(session.get(), expected.views.data(), expected.views.size(),
+                                logits.data(), logits.size());
+  };
+  REQUIRE(run() == INTAGLIO_OK);
+  const std::size_t before = allocations;
+  const intaglio_status status = run();
+  CHECK(allocations == before);
+  CHECK(status == INTAGLIO_OK);
+  CHECK(logits == expected.logits);
 }
 
 }  // namespace intaglio::test
