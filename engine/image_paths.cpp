@@ -65,11 +65,7 @@ class ListExpansion : public PathExpansion {
 /// Depth first, each folder sorted by name: the order of the sorted paths.
 class FolderExpansion : public PathExpansion {
  public:
-  explicit FolderExpansion(const fs::path& folder) {
-    std::error_code error;
-    open(folder, error);
-    if (error) throw Error(ErrorCode::kIo, folder.string() + ": " + error.message());
-  }
+  explicit FolderExpansion(const fs::path& folder) { open(folder); }
 
   std::optional<fs::path> next() override {
     while (!levels_.empty()) {
@@ -82,9 +78,7 @@ class FolderExpansion : public PathExpansion {
       level.entries.pop_back();
       fs::path path = level.folder / entry.name;
       if (!entry.folder) return path;
-      std::error_code error;
-      open(path, error);
-      if (error) return path;
+      open(path);
     }
     return {};
   }
@@ -99,8 +93,9 @@ class FolderExpansion : public PathExpansion {
     std::vector<Entry> entries;  // the first one last
   };
 
-  void open(const fs::path& folder, std::error_code& error) {
+  void open(const fs::path& folder) {
     Level level{folder, {}};
+    std::error_code error;
     auto it = fs::directory_iterator(folder, error);
     for (; !error && it != fs::directory_iterator(); it.increment(error)) {
       std::error_code ignored;
@@ -109,7 +104,7 @@ class FolderExpansion : public PathExpansion {
       if (is_folder ? it->is_symlink(ignored) : !has_image_extension(it->path())) continue;
       level.entries.push_back({it->path().filename().string(), is_folder});
     }
-    if (error) return;
+    if (error) throw Error(ErrorCode::kIo, folder.string() + ": " + error.message());
     std::sort(level.entries.begin(), level.entries.end(),
               [](const Entry& a, const Entry& b) { return a.name > b.name; });
     levels_.push_back(std::move(level));
@@ -163,7 +158,8 @@ bool LineReader::fill() {
     if (stop_ != nullptr && *stop_) return false;
     pollfd waiting{file_, POLLIN, 0};
     constexpr int kMilliseconds = 100;
-    if (stop_ != nullptr && ::poll(&waiting, 1, kMilliseconds) == 0) continue;
+    const int ready = stop_ == nullptr ? 1 : ::poll(&waiting, 1, kMilliseconds);
+    if (ready == 0 || (ready < 0 && errno == EINTR)) continue;
     const ssize_t size = ::read(file_, block.data(), block.size());
     if (size < 0 && errno == EINTR) continue;
     if (size < 0) {
@@ -198,14 +194,22 @@ std::optional<std::string> LineReader::next() {
 PathStream::PathStream(std::vector<std::string> arguments, const std::atomic<bool>* stop)
     : arguments_(std::move(arguments)), stop_(stop) {}
 
-/// False for one file. `literal`: no pattern, whatever its characters.
+void PathStream::expand_list(const std::string& list) {
+  std::error_code ignored;
+  if (refuse_streams_ && !fs::is_regular_file(list, ignored)) {
+    throw Error(ErrorCode::kIo, list + ": no regular file");
+  }
+  expansion_ = std::make_unique<ListExpansion>(list, stop_);
+}
+
+/// False for one file. `literal`: the name of a file, whatever its characters.
 bool PathStream::expand(const std::string& argument, bool literal) {
-  if (argument == "-") {
-    expansion_ = std::make_unique<ListExpansion>(argument, stop_);
+  if (!literal && argument == "-") {
+    expand_list(argument);
   } else if (is_folder(argument)) {
     expansion_ = std::make_unique<FolderExpansion>(argument);
   } else if (is_list(argument)) {
-    expansion_ = std::make_unique<ListExpansion>(argument, stop_);
+    expand_list(argument);
   } else if (!literal && is_pattern(argument)) {
     matches_ = matches_of(argument);
   } else {

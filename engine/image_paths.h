@@ -50,21 +50,25 @@ class PathExpansion {
 /// The paths that arguments name, always in the same order: files as they are named; folders
 /// recursively, images by extension, sorted; lists (.txt, .lst: one path per line, relative to the
 /// list); "-": paths on standard input; patterns of glob(3) where no file has that name. A file
-/// that does not exist, or a folder in a folder that cannot be read, is a path like others: reading
-/// it reports it.
+/// that does not exist is a path like others: reading it reports it.
 class PathStream {
  public:
   explicit PathStream(std::vector<std::string> arguments, const std::atomic<bool>* stop = nullptr);
 
+  /// From now on, a list that is no regular file is an error: what is read from a pipe is lost for
+  /// others.
+  void refuse_streams() { refuse_streams_ = true; }
   /// Throws Error(kIo): a list or a folder that cannot be read, a pattern that no file fits.
   std::optional<std::filesystem::path> next();
 
  private:
   bool expand(const std::string& argument, bool literal);
+  void expand_list(const std::string& list);
 
   std::vector<std::string> arguments_;
   std::size_t next_argument_ = 0;
   const std::atomic<bool>* stop_;
+  bool refuse_streams_ = false;
   std::vector<std::string> matches_;  // of the current pattern, the first one last
   std::unique_ptr<PathExpansion> expansion_;
 };

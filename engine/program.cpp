@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <csignal>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -32,7 +32,8 @@ int status_of(ErrorCode code) {
   return kExitFormat;
 }
 
-volatile std::sig_atomic_t held = 0;
+std::atomic<int> held = 0;
+static_assert(std::atomic<int>::is_always_lock_free, "signal handlers may use no other");
 
 /// While it lives, interrupts of this thread wait.
 class HeldInterrupts {
@@ -61,7 +62,7 @@ int run_program(const char* name, const std::function<int()>& body) {
     return status_of(e.code());
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "%s: out of memory\n", name);
-    return kExitFormat;
+    return kExitIo;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "%s: %s\n", name, terminal_text(e.what()).c_str());
     return kExitIo;
@@ -85,11 +86,18 @@ void write_output(const std::filesystem::path& path, std::span<const std::byte> 
   write_file_atomically(path, bytes);
 }
 
-void hold_signals() {
+void ignore_write_signals() {
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGXFSZ, SIG_IGN);
+}
+
+void hold_signals() {
+  ignore_write_signals();
   struct sigaction action {};
-  action.sa_handler = [](int signal) { held = signal; };
+  // The handler is for one signal of each kind: the one that it raises kills.
+  action.sa_handler = [](int signal) {
+    if (held.exchange(signal) != 0) ::raise(signal);
+  };
   sigemptyset(&action.sa_mask);
   action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {

@@ -13,7 +13,7 @@ namespace intaglio {
 /// Exit statuses of the programs.
 inline constexpr int kExitSomeFailed = 1;  ///< finished, but some inputs could not be used
 inline constexpr int kExitUsage = 2;       ///< the command line, or an argument's value
-inline constexpr int kExitIo = 3;          ///< a file could not be read or written
+inline constexpr int kExitIo = 3;          ///< a file, memory: it may be otherwise another time
 inline constexpr int kExitFormat = 4;      ///< a file is damaged, unsupported or too large
 inline constexpr int kExitFailures = 5;    ///< given up: as many inputs failed as may fail
 
@@ -28,9 +28,11 @@ std::string terminal_text(const std::string& text);
 /// no other thread.
 void write_output(const std::filesystem::path& path, std::span<const std::byte> bytes);
 
-/// From now on, the first SIGINT, SIGTERM or SIGHUP (unless it is ignored) is only remembered; the
-/// second one kills. Writing to a closed pipe or beyond the largest size of a file is an error, not
-/// a signal.
+/// From now on, writing to a closed pipe or beyond the largest size of a file is an error, not a
+/// signal.
+void ignore_write_signals();
+/// That, and the first SIGINT, SIGTERM or SIGHUP (unless it is ignored) is only remembered; the
+/// second one kills, whichever it is.
 void hold_signals();
 /// The signal that was remembered, or 0.
 int held_signal();

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
+#include <cerrno>
 
 #include "engine/image_paths.h"
 #include "graph/error.h"
@@ -17,13 +19,22 @@ std::string reason(archive* a) {
   return text == nullptr ? "unknown error" : text;
 }
 
+/// Whether the last error is the file's, not that of its content.
+bool cannot_be_read(archive* a) {
+  // libarchive has no public names for them; -1: anything else, EILSEQ: the format.
+  static constexpr std::array kOfContent = {0, -1, EILSEQ, EINVAL, ERANGE};
+  return std::find(kOfContent.begin(), kOfContent.end(), ::archive_errno(a)) == kOfContent.end();
+}
+
 }  // namespace
 
 bool has_archive_extension(const std::filesystem::path& path) {
   static constexpr std::array kExtensions = {".tar",  ".tar.gz", ".tgz", ".tar.bz2",
                                              ".tbz2", ".tar.xz", ".txz", ".tar.zst",
                                              ".tzst", ".tar.lz4"};
-  const std::string name = path.filename().string();
+  std::string name = path.filename().string();
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return std::any_of(kExtensions.begin(), kExtensions.end(),
                      [&](const char* extension) { return name.ends_with(extension); });
 }
@@ -40,14 +51,18 @@ Archive::Archive(const std::filesystem::path& path)
   ::archive_read_support_filter_lz4(a);
   ::archive_read_support_format_tar(a);
   constexpr std::size_t kBlock = std::size_t{1} << 18;
-  if (::archive_read_open_filename(a, path.c_str(), kBlock) != ARCHIVE_OK) {
-    throw Error(ErrorCode::kIo, path.string() + ": cannot open this archive: " + reason(a));
-  }
+  if (::archive_read_open_filename(a, path.c_str(), kBlock) != ARCHIVE_OK) fail();
 }
 
 void Archive::fail_damaged() const {
   throw Error(ErrorCode::kFormat, path_.string() + ": damaged or cut off, behind " +
                                       std::to_string(members_) + " images");
+}
+
+void Archive::fail() const {
+  if (!cannot_be_read(archive_.get())) fail_damaged();
+  throw Error(ErrorCode::kIo,
+              path_.string() + ": cannot read this archive: " + reason(archive_.get()));
 }
 
 bool Archive::next() {
@@ -61,7 +76,7 @@ bool Archive::next() {
       if (!ignored && used > 0 && static_cast<std::uintmax_t>(used) > size) fail_damaged();
       return false;
     }
-    if (status < ARCHIVE_WARN) fail_damaged();
+    if (status < ARCHIVE_WARN) fail();
     // Outside the current locale's characters only the second one has the name.
     const char* name = ::archive_entry_pathname(entry_);
     if (name == nullptr) name = ::archive_entry_pathname_utf8(entry_);
@@ -92,6 +107,9 @@ void Archive::read(std::vector<std::byte>& bytes, std::size_t max_bytes) {
     const la_ssize_t n =
         ::archive_read_data(archive_.get(), bytes.data() + size, bytes.size() - size);
     if (n == ARCHIVE_RETRY) continue;
+    if (n < 0 && cannot_be_read(archive_.get())) {
+      throw Error(ErrorCode::kIo, "cannot read the archive: " + reason(archive_.get()));
+    }
     if (n < 0) throw Error(ErrorCode::kFormat, "the archive is damaged here");
     if (n == 0) break;
     size += static_cast<std::size_t>(n);

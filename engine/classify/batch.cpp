@@ -36,7 +36,16 @@ std::vector<std::string> class_names(const Model& model) {
 
 std::vector<LabelledImage> labelled_images(const BatchOptions& options, const Model& model) {
   if (options.eval.empty()) return {};
-  return list_labelled_images(options.eval, list_images(options.inputs), class_names(model));
+  std::vector<LabelledImage> images =
+      list_labelled_images(options.eval, list_images(options.inputs), class_names(model));
+  for (const LabelledImage& image : images) {
+    // One label for many images, which nobody could tell apart.
+    if (has_archive_extension(image.path)) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  image.path.string() + ": --eval takes no archives; unpack it first");
+    }
+  }
+  return images;
 }
 
 Wanted wanted_of(const BatchOptions& options) {
@@ -56,9 +65,11 @@ bool contains(const Outcome& outcome, std::size_t label, std::size_t k) {
 /// Takes the outcomes of the pipeline and writes them. With rows of an earlier run:
 ///
 ///   images 0 .. start - 1          are skipped: rows and whole tensor files are there
-///   start .. earlier.images() - 1  are computed again: the last one, to see that model and options
-///                                  are the same, and those that are in no whole tensor file; rows
-///                                  are compared with the file's, which stay
+///   start .. earlier.images() - 1  are computed again: from the last one that was classified, to
+///   see
+///                                  that model and options are the same, and those that are in no
+///                                  whole tensor file; rows are compared with the file's, which
+///                                  stay
 ///   earlier.images() ...           are new: the file is cut behind the last whole row first
 class Batch {
  public:
@@ -117,9 +128,9 @@ class Batch {
   void prepare() {
     if (options_.resume) {
       earlier_.emplace(options_.output, options_.format, std::min(wanted_.top_k, model_.classes()));
-    } else {
-      tensors_.clear(options_.overwrite);
     }
+    // Without rows to go on behind, files are those of another run.
+    if (!earlier_ || earlier_->images() == 0) tensors_.clear(options_.overwrite);
     appending_ = !earlier_;
     if (earlier_ && earlier_->end() == 0) append_behind_earlier();
     if (appending_) output_.append(row_header(options_.format));
@@ -128,7 +139,7 @@ class Batch {
   /// Goes to the first image to compute. The images' names must be those of the rows.
   void skip() {
     if (!earlier_ || earlier_->images() == 0) return;
-    start_ = tensors_.skippable(earlier_->images() - 1);
+    start_ = tensors_.skippable(earlier_->last_telling());
     for (std::size_t i = 0; i < start_; ++i) {
       if (!source_.next()) earlier_->fail_more();
       summary_.failed += earlier_->next(source_.name()).failed;

@@ -1,6 +1,5 @@
 #include "engine/classify/counter.h"
 
-#include <algorithm>
 #include <exception>
 
 #include "engine/image_paths.h"
@@ -8,7 +7,6 @@
 namespace intaglio {
 
 ImageCounter::ImageCounter(std::vector<std::string> inputs, Shard shard) {
-  if (std::find(inputs.begin(), inputs.end(), "-") != inputs.end()) return;
   try {
     thread_ = std::thread([this, inputs = std::move(inputs), shard] { count(inputs, shard); });
   } catch (const std::exception&) {
@@ -24,6 +22,7 @@ ImageCounter::~ImageCounter() {
 void ImageCounter::count(const std::vector<std::string>& inputs, Shard shard) {
   try {
     PathStream paths(inputs, &stop_);
+    paths.refuse_streams();
     std::size_t images = 0;
     while (const auto path = paths.next()) {
       if (stop_ || has_archive_extension(*path)) return;

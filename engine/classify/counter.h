@@ -12,8 +12,8 @@ namespace intaglio {
 
 class ImageCounter {
  public:
-  /// Counts what files, folders, lists and patterns name; nothing where standard input or archives
-  /// would have to be read for it.
+  /// Counts what files, folders, lists and patterns name; nothing where standard input, pipes or
+  /// archives would have to be read for it.
   ImageCounter(std::vector<std::string> inputs, Shard shard);
   ~ImageCounter();
   ImageCounter(const ImageCounter&) = delete;

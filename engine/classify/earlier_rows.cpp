@@ -26,6 +26,7 @@ EarlierRows::EarlierRows(const std::filesystem::path& path, RowFormat format,
       lacking = group;
       continue;
     }
+    if (!group->failed) last_classified_ = images_;
     ++images_;
     end_ = reader.end();
   }

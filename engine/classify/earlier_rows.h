@@ -18,6 +18,9 @@ class EarlierRows {
   EarlierRows(const std::filesystem::path& path, RowFormat format, std::size_t rows_per_image);
 
   std::size_t images() const { return images_; }
+  /// The last image that was classified, whose rows tell model and options; the last one of all if
+  /// there is none.
+  std::size_t last_telling() const { return last_classified_.value_or(images_ - 1); }
   /// Where the last one ends, in bytes; 0: not even the header is whole.
   std::uint64_t end() const { return end_; }
 
@@ -34,6 +37,7 @@ class EarlierRows {
   std::filesystem::path path_;
   RowFormat format_;
   std::size_t images_ = 0, given_ = 0;
+  std::optional<std::size_t> last_classified_;
   std::uint64_t end_ = 0;
   std::optional<RowReader> reader_;
 };

@@ -68,7 +68,7 @@ void add_outputs(CLI::App& app, Arguments& arguments) {
       ->allow_extra_args(false);
   app.add_option("--rows-per-file", batch.rows_per_file,
                  "Images per file of logits and features; 0: what fills 64 MiB, at most 4096")
-      ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 32))
+      ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 16))
       ->capture_default_str();
 }
 
@@ -98,6 +98,11 @@ void add_options(CLI::App& app, Arguments& arguments) {
   add_outputs(app, arguments);
 }
 
+/// Where a prefix leads, however it is written.
+std::filesystem::path place_of(const std::string& prefix) {
+  return std::filesystem::weakly_canonical(std::filesystem::absolute(prefix + '-'));
+}
+
 /// What one option means for others.
 void check_options(Arguments& arguments) {
   BatchOptions& batch = arguments.batch;
@@ -110,6 +115,10 @@ void check_options(Arguments& arguments) {
   if (batch.inputs.empty() && batch.eval.empty()) usage("no images given; see --help");
   if (batch.resume && (batch.output.empty() || batch.format == RowFormat::kText)) {
     usage("--resume needs --output with --json or --csv");
+  }
+  if (!batch.logits.empty() && !batch.features.empty() &&
+      place_of(batch.logits) == place_of(batch.features)) {
+    usage("--logits and --features need different prefixes");
   }
   if (!batch.eval.empty() && (batch.resume || batch.shard.count != 1)) {
     usage("--eval needs all images in one run, without --resume and --shard");

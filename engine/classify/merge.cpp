@@ -99,6 +99,14 @@ void merge(const Paths& parts, const std::filesystem::path& output) {
     Turns turns(parts, format);
     while (turns.next()) ++images;
   }
+  const std::filesystem::path written = WholeFile::written_for(output);
+  for (const std::filesystem::path& part : parts) {
+    std::error_code absent;
+    if (std::filesystem::equivalent(part, written, absent)) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  part.string() + ": the output is written there until it is whole");
+    }
+  }
   WholeFile whole(output);
   whole.file().append(row_header(format));
   Turns turns(parts, format);
@@ -131,6 +139,7 @@ int merge_command(int argc, char** argv) {
                 output.string() + ": this file exists; --overwrite replaces it");
   }
   allow_open_files();
+  ignore_write_signals();
   merge(parts, output);
   return 0;
 }

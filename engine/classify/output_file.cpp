@@ -52,6 +52,12 @@ OutputFile::OutputFile(const std::filesystem::path& path, Existing existing)
       throw Error(ErrorCode::kIo, name_ + ": another process writes to this file");
     }
     if (::fstat(file_, &status) != 0) fail("cannot open");
+    // Whoever had the lock may have given the file another name meanwhile.
+    struct stat named {};
+    if (::stat(path.c_str(), &named) != 0 || named.st_ino != status.st_ino ||
+        named.st_dev != status.st_dev) {
+      throw Error(ErrorCode::kIo, name_ + ": another process writes to this file");
+    }
     if (existing == Existing::kRefuse && status.st_size != 0) {
       throw Error(ErrorCode::kInvalidArgument, name_ +
                                                    ": this file exists; --resume continues it, "
@@ -99,10 +105,14 @@ void OutputFile::cut(std::uint64_t size) {
   if (::lseek(file_, static_cast<off_t>(size), SEEK_SET) < 0) fail("cannot cut off its end");
 }
 
-void OutputFile::close() {
+void OutputFile::sync() {
   flush();
   // Network file systems tell some errors only here.
   if (regular_ && ::fsync(file_) != 0 && errno != EINVAL) fail("cannot write");
+}
+
+void OutputFile::close() {
+  sync();
   const int file = std::exchange(file_, -1);
   if (::close(file) != 0 && errno != EINTR) fail("cannot write");
 }
@@ -110,11 +120,17 @@ void OutputFile::close() {
 WholeFile::WholeFile(const std::filesystem::path& path)
     : target_(followed(path)), written_(part_of(target_)), file_(written_, Existing::kReplace) {}
 
+std::filesystem::path WholeFile::written_for(const std::filesystem::path& path) {
+  return part_of(followed(path));
+}
+
 void WholeFile::finish() {
-  file_.close();
+  // Locked until it has its name: nobody else may write to it before.
+  file_.sync();
   if (written_ != target_ && ::rename(written_.c_str(), target_.c_str()) != 0) {
     throw Error(ErrorCode::kIo, target_.string() + ": cannot replace: " + std::strerror(errno));
   }
+  file_.close();
 }
 
 }  // namespace intaglio

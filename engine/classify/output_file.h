@@ -29,8 +29,9 @@ class OutputFile {
   /// Cuts the file; what is appended follows there.
   void cut(std::uint64_t size);
   /// Flushes; when it returns, all is on the disk.
+  void sync();
+  /// sync(), and lets others write.
   void close();
-  const std::string& name() const { return name_; }
 
  private:
   [[noreturn]] void fail(const char* what) const;
@@ -47,8 +48,10 @@ class OutputFile {
 class WholeFile {
  public:
   explicit WholeFile(const std::filesystem::path& path);
+  /// What that writes to at first.
+  static std::filesystem::path written_for(const std::filesystem::path& path);
   OutputFile& file() { return file_; }
-  /// Closes it and gives it its name.
+  /// Gives it its name and closes it.
   void finish();
 
  private:

@@ -20,9 +20,13 @@ constexpr std::size_t kKeptBytes = std::size_t{1} << 20;
 constexpr std::size_t kKeptBuffers = 32;
 
 /// So many images may be between the first one whose outcome is not known and the last one read:
-/// enough that a large one does not hold up the workers at once.
-std::size_t window_of(std::size_t workers) {
-  return 32 + 32 * workers;
+/// enough that a large one does not hold up the workers at once, but not more than memory bears
+/// where each has many features.
+std::size_t window_of(std::size_t workers, const Job& job) {
+  constexpr std::size_t kBytes = std::size_t{256} << 20;
+  std::size_t bytes = sizeof(Job) + job.logits.size() * sizeof(job.logits[0]);
+  for (const std::vector<float>& feature : job.features) bytes += feature.size() * sizeof(float);
+  return std::clamp(kBytes / bytes, 2 * workers, 32 + 32 * workers);
 }
 
 double seconds_since(Clock::time_point start) {
@@ -44,7 +48,7 @@ Pipeline::Pipeline(ImageSource& source, std::size_t workers, MakeWorker make_wor
       empty_(empty),
       stop_(stop),
       workers_count_(workers),
-      window_(window_of(workers)),
+      window_(window_of(workers, empty)),
       outcomes_(window_) {
   try {
     threads_.emplace_back([this] { read(); });
@@ -54,7 +58,7 @@ Pipeline::Pipeline(ImageSource& source, std::size_t workers, MakeWorker make_wor
     if (threads_.size() > 1) return;
     this->stop();
     for (std::thread& thread : threads_) thread.join();
-    throw Error(ErrorCode::kLimit, "cannot start threads");
+    throw Error(ErrorCode::kIo, "cannot start threads");
   }
 }
 

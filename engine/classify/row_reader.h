@@ -7,6 +7,7 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "engine/classify/rows.h"
 
@@ -43,6 +44,7 @@ class RowReader {
   };
   bool read_record(std::string& text);
   std::optional<Record> next_record();
+  [[noreturn]] void fail_row(std::string_view text) const;
   bool parse_json(Record& record) const;
   bool parse_csv(Record& record) const;
 

@@ -70,6 +70,7 @@ bool ImageSource::next_member() {
     return false;
   } catch (const Error& e) {
     archive_.reset();
+    if (e.code() != ErrorCode::kFormat) throw;
     name_ = archive_name_;
     error_ = e.what();
     return true;
@@ -113,7 +114,10 @@ std::string ImageSource::try_to_read(std::vector<std::byte>& bytes) {
     }
     return {};
   } catch (const Error& e) {
-    return archive_ ? name_ + ": " + e.what() : e.what();
+    if (!archive_) return e.what();
+    const std::string error = name_ + ": " + e.what();
+    if (e.code() == ErrorCode::kIo) throw Error(ErrorCode::kIo, error);
+    return error;
   } catch (const std::bad_alloc&) {
     return name_ + ": out of memory";
   }

@@ -1,5 +1,6 @@
 #include "engine/classify/tensor_shards.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -49,14 +50,37 @@ std::filesystem::path TensorShards::path_of(std::size_t file) const {
   return prefix_ + number + ".safetensors";
 }
 
+/// All that are there, whatever their numbers.
+std::vector<std::filesystem::path> TensorShards::files() const {
+  const std::filesystem::path prefix = prefix_ + '-';
+  const std::string start = prefix.filename().string();
+  const std::filesystem::path parent = prefix.parent_path();
+  std::vector<std::filesystem::path> found;
+  std::error_code absent;
+  std::filesystem::directory_iterator it(parent.empty() ? "." : parent, absent);
+  for (; !absent && it != std::filesystem::directory_iterator(); it.increment(absent)) {
+    const std::filesystem::path name = it->path().filename();
+    const std::string stem = name.stem().string();
+    if (name.extension() != ".safetensors" || !stem.starts_with(start)) continue;
+    const std::string_view number = std::string_view(stem).substr(start.size());
+    if (number.size() < 5 || number.find_first_not_of("0123456789") != number.npos) continue;
+    found.push_back(parent / name);
+  }
+  if (absent && absent != std::errc::no_such_file_or_directory) {
+    throw Error(ErrorCode::kIo, parent.string() + ": " + absent.message());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
 void TensorShards::clear(bool remove) const {
-  for (std::size_t file = 0; std::filesystem::exists(path_of(file)); ++file) {
+  for (const std::filesystem::path& path : files()) {
     if (!remove) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  path_of(file).string() +
-                      ": this file exists; --resume continues a run, --overwrite begins anew");
+      throw Error(
+          ErrorCode::kInvalidArgument,
+          path.string() + ": this file exists; --resume continues a run, --overwrite begins anew");
     }
-    std::filesystem::remove(path_of(file));
+    std::filesystem::remove(path);
   }
 }
 

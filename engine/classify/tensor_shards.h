@@ -53,6 +53,7 @@ class TensorShards {
 
  private:
   std::filesystem::path path_of(std::size_t file) const;
+  std::vector<std::filesystem::path> files() const;
   void write();
 
   std::string prefix_;
