@@ -99,6 +99,10 @@ elif [ "$run" != "$(cat "$parts/run")" ]; then
   fail "$parts: remove this folder to begin anew"
 fi
 
+if [ -s "$parts/job" ] && [ -n "$(squeue -h -j "$(cat "$parts/job")" 2>/dev/null)" ]; then
+  fail "$parts: job $(cat "$parts/job") still runs or waits"
+fi
+
 missing=()
 for ((shard = 0; shard < shards; ++shard)); do
   [ -e "$parts/$shard.rows" ] || missing+=("$shard")
@@ -119,6 +123,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     "$here/shard.sbatch" "$parts" "$shards" "$retries" "$program" "$model" \
     "$format" --threads "$threads" "${arguments[@]}")
   job=${job%%;*}
+  printf '%s\n' "$job" >"$parts/job"
   echo "job $job: ${#missing[@]} of $shards shards, logs and rows in $parts"
   after=(--dependency="afterany:$job")
 fi
