@@ -16,16 +16,17 @@
  * Ownership: what a function makes is freed by the function called ..._free, which takes NULL too.
  * A session keeps its model and its thread pool alive, so handles may be freed in any order.
  * Strings and arrays that are handed out belong to the handle they are asked of, and live as long
- * as it, unless something else is said.
+ * as it; those of an intaglio_feature only until the session is called again.
  *
  * Threads: a model and everything asked of it may be used by any number of threads at once. A
  * session, and the thread pool of a session, belong to one caller at a time.
  *
- * Versions: structs of options begin with their own size. Make them with their ..._INIT, and set
- * what is to differ: 0 or NULL is the default of every member. So programs compiled with older and
- * newer headers work: members that the library does not know must be 0 (INTAGLIO_UNSUPPORTED),
- * those that the program does not know are. Structs that are filled in begin with their size for
- * the same reason: what the program has room for is written. */
+ * Versions: structs with an ..._INIT begin with their own size, which it sets. Of ..._options, set
+ * what is to differ: 0 or NULL is the default of every other member. So programs compiled with
+ * older and newer headers work: members that the library does not know must be 0
+ * (INTAGLIO_UNSUPPORTED), those that the program does not know are. Of structs that are filled in,
+ * what the program has room for is written. intaglio_image_view and intaglio_prediction have no
+ * size and stay as they are. */
 #ifndef INTAGLIO_C_API_H
 #define INTAGLIO_C_API_H
 
@@ -192,9 +193,10 @@ typedef struct intaglio_session_options {
                     void (*task)(void* argument, size_t index), void* argument);
   void* executor_context;
   size_t concurrency; /* with run_tasks: how many tasks can run at the same time, at least 1 */
-  /* Memory of the caller's for activations and logits: both or neither. NULL from `allocate` is
-   * INTAGLIO_OUT_OF_MEMORY. Called by intaglio_session_create and _free, and by the first call for
-   * an image of a larger size or for features. */
+  /* Memory of the caller's for activations and logits: both or neither. `alignment` is 64. NULL
+   * from `allocate` is INTAGLIO_OUT_OF_MEMORY, after which the session can be called again. Called
+   * by intaglio_session_create and _free, and by the first call for an image of a larger size or
+   * for features. */
   void* (*allocate)(void* allocator_context, size_t size, size_t alignment);
   void (*deallocate)(void* allocator_context, void* memory, size_t size, size_t alignment);
   void* allocator_context;
@@ -240,7 +242,8 @@ INTAGLIO_API intaglio_status intaglio_session_features(intaglio_session* session
                                                        const intaglio_image_view* image,
                                                        const char* const* names, size_t name_count,
                                                        size_t* count);
-/* Where it lies, without a copy. */
+/* Where it lies, without a copy: its name, codes and exponents are valid until the session is
+ * called again. */
 INTAGLIO_API intaglio_status intaglio_session_feature(const intaglio_session* session, size_t index,
                                                       intaglio_feature* feature);
 /* What the codes stand for, into `floats`, with room for `float_count` = height * width * channels.

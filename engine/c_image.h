@@ -24,7 +24,7 @@ typedef struct intaglio_decode_options {
   size_t struct_size;
   size_t max_file_bytes; /* 0: 256 MiB */
   uint64_t max_pixels;   /* 0: 178956970 */
-  int as_stored;         /* 1: not turned as the EXIF orientation says */
+  size_t as_stored;      /* 1: not turned as the EXIF orientation says */
 } intaglio_decode_options;
 #define INTAGLIO_DECODE_OPTIONS_INIT \
   { sizeof(intaglio_decode_options), 0, 0, 0 }

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "engine/c_api.h"
+#include "engine/c_image.h"
 #include "engine/image.h"
 #include "graph/error.h"
 #include "graph/preprocessing.h"
@@ -91,9 +92,10 @@ T* required_array(T* pointer, std::size_t count, const char* name) {
 /// Larger than any struct of ours will be: a size beyond is no size.
 inline constexpr std::size_t kMaxStructSize = 4096;
 
-template <typename T>
-std::size_t struct_size_of(const T& given, const char* name) {
-  const std::size_t size = given.struct_size;
+/// Of a struct that may end before a T does, and is therefore no T to us.
+inline std::size_t struct_size_of(const void* given, const char* name) {
+  std::size_t size;
+  std::memcpy(&size, given, sizeof size);
   if (size < sizeof size || size > kMaxStructSize) {
     refuse(std::string(name) + ": struct_size is " + std::to_string(size) +
            "; its INIT macro sets it");
@@ -104,9 +106,9 @@ std::size_t struct_size_of(const T& given, const char* name) {
 /// Options as this version knows them: members that the caller's version lacks are 0, and what this
 /// one lacks must be.
 template <typename T>
-T read_struct(const T& given, const char* name) {
+T read_struct(const void* given, const char* name) {
   const std::size_t size = struct_size_of(given, name);
-  const auto* bytes = reinterpret_cast<const unsigned char*>(&given);
+  const auto* bytes = static_cast<const unsigned char*>(given);
   for (std::size_t i = sizeof(T); i < size; ++i) {
     if (bytes[i] != 0) {
       refuse(std::string(name) + ": an option that this version does not know",
@@ -115,14 +117,14 @@ T read_struct(const T& given, const char* name) {
   }
   T known;
   std::memset(&known, 0, sizeof known);
-  std::memcpy(&known, &given, std::min(size, sizeof known));
+  std::memcpy(&known, given, std::min(size, sizeof known));
   return known;
 }
 
 /// The same where null stands for the defaults.
 template <typename T>
 T read_options(const T* given, const char* name) {
-  if (given != nullptr) return read_struct(*given, name);
+  if (given != nullptr) return read_struct<T>(given, name);
   T defaults;
   std::memset(&defaults, 0, sizeof defaults);
   return defaults;
@@ -130,11 +132,12 @@ T read_options(const T* given, const char* name) {
 
 /// Gives the caller what its version has room for; what only its version knows becomes 0.
 template <typename T>
-void write_struct(T values, T* to, const char* name) {
-  const std::size_t size = struct_size_of(required(to, name), name);
+void write_struct(T values, void* to, const char* name) {
+  if (to == nullptr) refuse(std::string(name) + " is NULL");
+  const std::size_t size = struct_size_of(to, name);
   values.struct_size = size;
   std::memcpy(to, &values, std::min(size, sizeof values));
-  auto* bytes = reinterpret_cast<unsigned char*>(to);
+  auto* bytes = static_cast<unsigned char*>(to);
   for (std::size_t i = sizeof values; i < size; ++i) bytes[i] = 0;
 }
 
@@ -147,7 +150,8 @@ inline ImageView image_view(const intaglio_image_view& image) {
 }
 
 inline Preprocessing read_preprocessing(const intaglio_preprocessing* given) {
-  const auto values = read_struct(required(given, "preprocessing"), "preprocessing");
+  if (given == nullptr) refuse("preprocessing is NULL");
+  const auto values = read_struct<intaglio_preprocessing>(given, "preprocessing");
   if (values.interpolation != INTAGLIO_BILINEAR && values.interpolation != INTAGLIO_BICUBIC) {
     refuse("preprocessing: the unknown interpolation " + std::to_string(values.interpolation));
   }
@@ -160,6 +164,18 @@ inline Preprocessing read_preprocessing(const intaglio_preprocessing* given) {
   std::copy_n(values.std, 3, preprocessing.std.begin());
   return preprocessing;
 }
+
+// What lies behind a struct's last member belongs to the members of later versions, and need not be
+// 0: no padding may hide it.
+#define INTAGLIO_ENDS_WITH(type, member) \
+  (offsetof(type, member) + sizeof(type::member) == sizeof(type))
+static_assert(INTAGLIO_ENDS_WITH(intaglio_preprocessing, std));
+static_assert(INTAGLIO_ENDS_WITH(intaglio_load_options, threads));
+static_assert(INTAGLIO_ENDS_WITH(intaglio_model_info, isa));
+static_assert(INTAGLIO_ENDS_WITH(intaglio_session_options, allocator_context));
+static_assert(INTAGLIO_ENDS_WITH(intaglio_feature, exponents));
+static_assert(INTAGLIO_ENDS_WITH(intaglio_decode_options, as_stored));
+#undef INTAGLIO_ENDS_WITH
 
 static_assert(static_cast<int>(PixelFormat::kRgb) == INTAGLIO_RGB &&
               static_cast<int>(PixelFormat::kBgr) == INTAGLIO_BGR &&

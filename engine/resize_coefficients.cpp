@@ -78,12 +78,13 @@ void compute_weights(const Kernel& kernel, int output, int first, std::int32_t* 
 void compute_axis(const ResizeSpan& span, ResizeAxis& axis) {
   assert(span.src_size > 0 && span.full_size > 0 && span.count > 0);
   assert(span.first >= 0 && span.count <= span.full_size - span.first);
-  axis.span = span;
+  axis.span = {};  // no axis, should memory be refused: a span says that the rest is there
   axis.begin.resize(span.count);
-  if (axis.is_identity()) {
+  if (span.src_size == span.full_size) {
     axis.taps = 1;
     axis.weights.assign(span.count, 1 << kWeightBits);
     std::iota(axis.begin.begin(), axis.begin.end(), span.first);
+    axis.span = span;
     return;
   }
   const Kernel kernel(span);
@@ -102,6 +103,7 @@ void compute_axis(const ResizeSpan& span, ResizeAxis& axis) {
                            [](std::int64_t sum, std::int32_t w) { return sum + std::abs(w); }) <
            (std::int64_t{2} << kWeightBits));
   }
+  axis.span = span;
 }
 
 }  // namespace intaglio

@@ -76,8 +76,11 @@ struct Session::State {
                     ? 1
                     : std::min(session_executor->concurrency(), kMaxThreads)),
         memory(resource),
-        logits(model.classes(), resource) {
+        classes(model.classes()),
+        logit_memory(resource) {
     use(model.impl_->own);
+    reserve();
+    logit_memory.reserve(classes * sizeof(std::int32_t));
     // Bound once: a std::function made per call could allocate.
     share_steps = [this](std::size_t lane) {
       if (!led.exchange(true, std::memory_order_relaxed)) {
@@ -88,7 +91,7 @@ struct Session::State {
     };
     share_images = [this](std::size_t lane) {
       for (std::size_t i = next_image++; i < images.size(); i = next_image++) {
-        run_alone(images[i], out + i * logits.size(), lane);
+        run_alone(images[i], out + i * classes, lane);
       }
     };
   }
@@ -98,19 +101,21 @@ struct Session::State {
   /// What the next calls execute.
   void use(std::shared_ptr<const SizedPlan> sized) {
     lane_bytes = sized->plan.arena_bytes + sized->plan.scratch_bytes;
-    memory.reserve(threads * lane_bytes + kAtLeastOne);
     active = std::move(sized);
     plan = &active->plan;
   }
+  /// Memory for the plan in use; apart from use(), because a call whose memory is refused leaves
+  /// its plan behind, and the next one has to ask again.
+  void reserve() { memory.reserve(threads * lane_bytes + kAtLeastOne); }
   void prepare(ImageView image, std::span<const std::size_t> wanted) {
     const Request& now = active->request;
-    if (std::cmp_equal(image.height, now.height) && std::cmp_equal(image.width, now.width) &&
-        std::equal(wanted.begin(), wanted.end(), now.features.begin(), now.features.end())) {
-      return;
+    if (!std::cmp_equal(image.height, now.height) || !std::cmp_equal(image.width, now.width) ||
+        !std::equal(wanted.begin(), wanted.end(), now.features.begin(), now.features.end())) {
+      use(model.impl_->plan_for({static_cast<std::size_t>(image.height),
+                                 static_cast<std::size_t>(image.width),
+                                 {wanted.begin(), wanted.end()}}));
     }
-    use(model.impl_->plan_for({static_cast<std::size_t>(image.height),
-                               static_cast<std::size_t>(image.width),
-                               {wanted.begin(), wanted.end()}}));
+    reserve();
   }
 
   void run(std::span<const ImageView> all, std::int32_t* all_logits) {
@@ -126,7 +131,7 @@ struct Session::State {
     }
     for (std::size_t i = whole; i < all.size(); ++i) {
       images = all.subspan(i, 1);
-      out = all_logits + i * logits.size();
+      out = all_logits + i * classes;
       led.store(false, std::memory_order_relaxed);
       ticket.store(0, std::memory_order_relaxed);
       executor->run(threads, share_steps);
@@ -239,6 +244,9 @@ struct Session::State {
     }
   }
 
+  std::span<std::int32_t> logits() const {
+    return {reinterpret_cast<std::int32_t*>(logit_memory.data()), classes};
+  }
   std::byte* arena(std::size_t lane) const { return memory.data() + lane * lane_bytes; }
   std::byte* scratch(std::size_t lane) const { return arena(lane) + plan->arena_bytes; }
 
@@ -256,7 +264,8 @@ struct Session::State {
   std::size_t threads;
   std::size_t lane_bytes = 0;
   Block memory;  ///< a lane per thread: arena, scratch
-  std::pmr::vector<std::int32_t> logits;
+  std::size_t classes;
+  Block logit_memory;  ///< of the calls that hand logits out
   std::vector<FeatureMap> features;
   std::function<void(std::size_t)> share_steps, share_images;
   StepObserver* observer = nullptr;
@@ -303,8 +312,8 @@ void require_rgb(const ImageView& image) {
 }  // namespace
 
 std::span<const std::int32_t> Session::run(ImageView pixels) {
-  run({&pixels, 1}, state_->logits);
-  return state_->logits;
+  run({&pixels, 1}, state_->logits());
+  return state_->logits();
 }
 
 void Session::run(std::span<const ImageView> images, std::span<std::int32_t> logits) {
@@ -344,7 +353,7 @@ std::span<const FeatureMap> Session::features(ImageView pixels,
   if (wanted.empty()) throw Error(ErrorCode::kInvalidArgument, "the model has no features");
   require_rgb(pixels);
   state.prepare(pixels, wanted);
-  state.run({&pixels, 1}, state.logits.data());
+  state.run({&pixels, 1}, state.logits().data());
   state.find_features();
   return state.features;
 }

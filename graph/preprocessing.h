@@ -14,7 +14,7 @@ struct Preprocessing {
   int height = 224;  ///< pixels, 1..4096
   int width = 224;   ///< pixels, 1..4096
   Interpolation interpolation = Interpolation::kBicubic;
-  std::array<double, 3> mean{};  ///< of RGB / 255; for reports, folded into the integer graph
+  std::array<double, 3> mean{};  ///< of RGB / 255; folded into the integer graph, read by pixels_of
   std::array<double, 3> std{};   ///< likewise
 
   bool operator==(const Preprocessing&) const = default;

@@ -2,7 +2,8 @@
 include(CMakePackageConfigHelpers)
 set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/intaglio)
 
-install(DIRECTORY ${include_dir}/intaglio DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+# Not the folder, which keeps headers of earlier configurations.
+install(FILES ${configured_headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/intaglio
         COMPONENT development)
 foreach(name IN LISTS libraries)
   install(TARGETS intaglio_${name}_shared EXPORT intaglio-targets

@@ -9,7 +9,7 @@ failed=0
 # forbid FOLDER PATTERN: no file in FOLDER may include a header that matches PATTERN.
 forbid() {
   local found
-  found=$(grep -rnP "^#include \"($2)" --include='*.h' --include='*.cpp' "$1" || true)
+  found=$(grep -rnP "^#include \"($2)" --include='*.h' --include='*.cpp' --include='*.c' "$1" || true)
   if [ -n "$found" ]; then
     echo "forbidden include in $1:"; echo "$found"
     failed=1
@@ -21,10 +21,10 @@ forbid engine '(converters|bench|tests)/'
 forbid converters '(bench|tests)/'
 forbid bench 'tests/'
 
-found=$(grep -rnE '^#include "[^/"]*"' --include='*.h' --include='*.cpp' kernels graph engine converters bench tests docs || true)
+found=$(grep -rnE '^#include "[^/"]*"' --include='*.h' --include='*.cpp' --include='*.c' kernels graph engine converters bench tests docs || true)
 if [ -n "$found" ]; then echo "includes must be relative to the root:"; echo "$found"; failed=1; fi
 
-found=$(grep -rnE '^ *#.*__(AVX|SSE)' --include='*.h' --include='*.cpp' . | grep -v '^./kernels/isa/' | grep -v '^./build' || true)
+found=$(grep -rnE '^ *#.*__(AVX|SSE)' --include='*.h' --include='*.cpp' --include='*.c' . | grep -v '^./kernels/isa/' | grep -v '^./build' || true)
 if [ -n "$found" ]; then echo "instruction sets outside kernels/isa:"; echo "$found"; failed=1; fi
 
 found=$(grep -rn 'march=native' --include='CMakeLists.txt' --include='*.json' --include='*.sh' . |

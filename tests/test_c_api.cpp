@@ -6,10 +6,13 @@
 #include <cstring>
 #include <fstream>
 #include <thread>
+#include <utility>
 
 #include "engine/decode_image.h"
 #include "engine/preprocess.h"
+#include "graph/model_file.h"
 #include "tests/support/c_handles.h"
+#include "tests/support/swin_micro.h"
 
 namespace intaglio::test {
 namespace {
@@ -18,9 +21,11 @@ namespace {
 struct Memory {
   std::size_t held = 0, calls = 0, offset = 0;
   bool refuses = false;
+  bool aligned = true;  // as c_api.h says
 
   static void* allocate(void* context, std::size_t size, std::size_t alignment) {
     auto& self = *static_cast<Memory*>(context);
+    self.aligned = self.aligned && alignment == 64;
     if (self.refuses) return nullptr;
     self.held += size;
     ++self.calls;
@@ -147,6 +152,7 @@ TEST_CASE("C: a session takes the caller's memory") {
     CHECK(expected.equal(session.get()));
     CHECK(memory.calls == calls);
   }
+  CHECK(memory.aligned);
   CHECK(memory.held == 0);
   intaglio_session* session = nullptr;
   memory.offset = 8;
@@ -160,6 +166,35 @@ TEST_CASE("C: a session takes the caller's memory") {
   check_status(intaglio_session_create(model.get(), &options, &session), INTAGLIO_INVALID_ARGUMENT,
                "deallocate");
   CHECK(session == nullptr);
+}
+
+TEST_CASE("C: a session whose memory is refused goes on when there is some") {
+  const TestModel file = {"swin_micro", serialize_model(swin_micro(true))};
+  const ModelHandle model = parse(file);
+  Memory memory;
+  intaglio_session_options options = memory.options();
+  const SessionHandle session = make_session(model, &options);
+  const SessionHandle plain = make_session(model);
+  const std::size_t classes = describe(model).classes;
+  const auto run = [&](const SessionHandle& with, int side) {
+    const Image image(side, side);
+    const intaglio_image_view view = view_of(image);
+    std::vector<std::int32_t> logits(classes);
+    const intaglio_status status =
+        intaglio_session_run(with.get(), &view, 1, logits.data(), classes);
+    return std::pair(status, logits);
+  };
+  const auto small = run(plain, 56);
+  const auto large = run(plain, 160);
+  REQUIRE((small.first == INTAGLIO_OK && large.first == INTAGLIO_OK));
+  CHECK(run(session, 56) == small);
+  memory.refuses = true;
+  check_status(run(session, 160).first, INTAGLIO_OUT_OF_MEMORY, "out of memory");
+  check_status(run(session, 160).first, INTAGLIO_OUT_OF_MEMORY, "out of memory");
+  check_status(run(session, 56).first, INTAGLIO_OUT_OF_MEMORY, "out of memory");
+  memory.refuses = false;
+  CHECK(run(session, 56) == small);
+  CHECK(run(session, 160) == large);
 }
 
 TEST_CASE("C: features") {

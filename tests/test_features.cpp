@@ -3,9 +3,12 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory_resource>
+#include <new>
 #include <numeric>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "bench/own_form.h"
 #include "converters/fqvit_import.h"
@@ -258,6 +261,54 @@ TEST_CASE("normalized tensors become the pixels they were made of") {
         pixels_of({edges, 4}, FeatureLayout::kNhwc, p, {found.data(), 4});
       },
       ErrorCode::kInvalidArgument, "4 elements");
+}
+
+/// Refuses when told to; sees to it that memory is asked for as intaglio.h says.
+class RefusingResource : public std::pmr::memory_resource {
+ public:
+  bool refuses = false;
+  bool aligned = true;
+  std::size_t held = 0;
+
+ private:
+  void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+    aligned = aligned && alignment == 64;
+    if (std::exchange(refuses, false)) throw std::bad_alloc();
+    held += bytes;
+    return std::pmr::new_delete_resource()->allocate(bytes, alignment);
+  }
+  void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+    held -= bytes;
+    std::pmr::new_delete_resource()->deallocate(p, bytes, alignment);
+  }
+  bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
+};
+
+TEST_CASE("a session whose memory is refused goes on when there is some") {
+  const Model model = load(swin_micro(true));
+  const Image small = noise(56, 56);
+  const Image large = noise(160, 160);
+  Session plain(model);
+  const auto of_small = logits_of(plain, small);
+  const auto of_large = logits_of(plain, large);
+  const auto features = copy(plain.features(large));
+  RefusingResource memory;
+  {
+    Session session(model, nullptr, &memory);
+    CHECK(logits_of(session, small) == of_small);
+    memory.refuses = true;
+    CHECK_THROWS_AS(session.run(large), std::bad_alloc);
+    CHECK(logits_of(session, small) == of_small);  // of the size before
+    memory.refuses = true;
+    CHECK_THROWS_AS(session.features(large), std::bad_alloc);
+    memory.refuses = true;
+    CHECK_THROWS_AS(session.features(large), std::bad_alloc);
+    CHECK(copy(session.features(large)) == features);  // of the same size
+    CHECK(logits_of(session, large) == of_large);
+    CHECK(logits_of(session, small) == of_small);
+  }
+  CHECK(memory.held == 0);
+  CHECK(memory.aligned);
 }
 
 TEST_CASE("sessions of one model plan new sizes at the same time") {

@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <fstream>
+#include <latch>
 #include <mutex>
 #include <thread>
 
@@ -167,10 +168,12 @@ TEST_CASE("a model is replaced while sessions run") {
   std::atomic<bool> stop{false};
   std::atomic<int> wrong{0};
   std::vector<std::atomic<int>> replaced(16);
+  std::latch begun(16);  // a session of the last model would never be replaced
   std::vector<std::thread> threads;
   for (std::atomic<int>& count : replaced) {
     threads.emplace_back([&] {
       Session session(latest());
+      begun.count_down();
       while (!stop || count == 0) {
         const Model model = latest();
         if (!(session.model() == model)) {
@@ -182,6 +185,7 @@ TEST_CASE("a model is replaced while sessions run") {
       }
     });
   }
+  begun.wait();
   for (int i = 1; i <= 6; ++i) {
     Model next = parse(files[i % 2].bytes);
     CHECK_FALSE(next == latest());

@@ -41,7 +41,11 @@ static int open_classifier(classifier* c, const char* path) {
   c->input.height = (int)c->info.height;
   c->input.stride = 3 * c->info.width;
   c->input.format = INTAGLIO_RGB;
-  return c->pixels != NULL && c->logits != NULL && c->shares != NULL;
+  if (c->pixels == NULL || c->logits == NULL || c->shares == NULL) {
+    fprintf(stderr, "classify: out of memory\n");
+    return 0;
+  }
+  return 1;
 }
 
 static void close_classifier(classifier* c) {

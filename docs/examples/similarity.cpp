@@ -16,7 +16,7 @@
 
 namespace {
 
-/// Makes one vector of length 1 of each image.
+/// Makes one vector of length 1 of each image, or of length 0.
 class Embedder {
  public:
   explicit Embedder(const intaglio::Model& model)
@@ -38,6 +38,7 @@ class Embedder {
     for (std::size_t i = 0; i < floats_.size(); ++i) sum[i % sum.size()] += floats_[i];
     float squares = 0;
     for (const float value : sum) squares += value * value;
+    if (squares == 0) return sum;  // resembles nothing
     for (float& value : sum) value /= std::sqrt(squares);
     return sum;
   }

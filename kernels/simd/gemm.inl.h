@@ -159,18 +159,20 @@ inline void multiply_widened(Tile<V>& t, const ColumnGroup<V>& group, const std:
 template <class V>
 void multiply_group(const ColumnGroup<V>& group, Tile<V>& t, const std::uint8_t* src,
                     std::size_t src_stride, std::size_t m) noexcept {
-  alignas(64) std::int32_t carry[kTileRows * kColumnStep + kCarryPadding];
+  alignas(64) std::int32_t carry[kTileRows * kColumnStep];
   t.b = group.b;
   t.carry = carry;
   t.factors = group.factors;
   t.rescale = &group.rescale;
   t.lift = group.lift;
+  if constexpr (V::kBytes) {
+    t.a_stride = src_stride;
+    t.groups = group.k / 4;
+    t.tail_bytes = group.k % 4;
+  }
   std::size_t done = 0;
   if constexpr (kHasTilesBehind<V>) {
     if (t.params->interleave && group.columns == kColumnStep) {
-      t.a_stride = src_stride;
-      t.groups = group.k / 4;
-      t.tail_bytes = group.k % 4;
       t.columns = kColumnStep;
       done = multiply_full_tiles<V>(t, src, m);
     }
@@ -180,9 +182,6 @@ void multiply_group(const ColumnGroup<V>& group, Tile<V>& t, const std::uint8_t*
     const std::uint8_t* a = src + i * src_stride;
     if constexpr (V::kBytes) {
       t.a = reinterpret_cast<const std::byte*>(a);
-      t.a_stride = src_stride;
-      t.groups = group.k / 4;
-      t.tail_bytes = group.k % 4;
       run_tiles<V, DotBytes<V>>(t, rows, group.columns, column_bytes<V>(group.k));
     } else {
       multiply_widened<V>(t, group, a, src_stride, rows);

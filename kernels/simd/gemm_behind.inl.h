@@ -16,9 +16,11 @@
 namespace intaglio::kernels {
 namespace {
 
-/// With 32 registers: a tile's sums leave eight of them to the pieces.
+/// With 32 registers: a tile's sums leave eight of them to the pieces, which are made for rows of
+/// four vectors.
 template <class V>
-inline constexpr bool kHasTilesBehind = V::kBytes&& kPanelColumns<V> == kColumnStep;
+inline constexpr bool kHasTilesBehind =
+    V::kBytes&& V::kTileVectors == 4 && kPanelColumns<V> == kColumnStep;
 
 /// Where the codes of a waiting tile go.
 struct Waiting {

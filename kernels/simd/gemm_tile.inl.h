@@ -18,9 +18,6 @@
 namespace intaglio::kernels {
 namespace {
 
-/// Dwords behind the carried sums that may be read.
-inline constexpr std::size_t kCarryPadding = 16;
-
 /// One tile's work. The sums of a long inner dimension may be carried from chunk to chunk.
 template <class V>
 struct Tile {
@@ -30,7 +27,7 @@ struct Tile {
   std::size_t tail_bytes;           ///< of `a` behind the last whole dword, 0..3
   const std::byte* b;               ///< panel
   std::size_t first_group;          ///< of the chunk, within the panel
-  std::int32_t* carry;              ///< [kTileRows, kColumnStep], and kCarryPadding
+  std::int32_t* carry;              ///< [kTileRows, kColumnStep]
   bool resume;                      ///< start from carry
   bool suspend;                     ///< leave the sums in carry
   const ColumnFactors<V>* factors;  ///< [vectors]
