@@ -38,7 +38,8 @@ class Examples(unittest.TestCase):
     def test_server(self):
         lines = self.example("server", self.model, *SAMPLES).splitlines()
         self.assertEqual(lines[:3], [f"{path}  {path.name[0]}" for path in SAMPLES])
-        self.assertEqual(lines[3:], ["192 requests, 16 threads, the model replaced 4 times"])
+        self.assertRegex("\n".join(lines[3:]),
+                         r"^192 requests, 16 threads, newer models taken [1-9]\d* times$")
 
     def test_similarity(self):
         query, *others = (GLYPHS / "samples" / name for name in ("A_0.jpg", "A_2.jpg", "7_1.png", "A_0.jpg"))

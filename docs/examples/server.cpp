@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,7 +22,7 @@ namespace {
 
 constexpr std::size_t kThreads = 16;
 constexpr std::size_t kRequestsPerImage = 64;
-constexpr int kReplacements = 4;
+constexpr std::size_t kReplacements = 4;
 
 /// The model that new requests get. A Model is a handle: to copy it is to share it.
 class CurrentModel {
@@ -66,17 +67,31 @@ struct Server {
   std::vector<intaglio::Image> images;
   std::vector<std::string> answers;  // one per request
   std::atomic<std::size_t> next{0};
+  std::atomic<int> replaced{0};  // how often a worker went over to a newer model
 
   void work() {
-    Worker worker(current.get());
+    std::optional<Worker> worker;
     for (std::size_t i = next++; i < answers.size(); i = next++) {
-      const intaglio::Model latest = current.get();
-      if (!(worker.model() == latest)) worker = Worker(latest);
       try {
-        answers[i] = worker.answer(images[i % images.size()]);
+        const intaglio::Model latest = current.get();
+        if (!worker || !(worker->model() == latest)) {
+          const bool newer = worker.has_value();
+          worker.emplace(latest);
+          replaced += newer;
+        }
+        answers[i] = worker->answer(images[i % images.size()]);
       } catch (const std::exception& e) {  // of this request alone
         answers[i] = std::string("error: ") + e.what();
       }
+    }
+  }
+
+  /// A file that is not there or damaged costs nothing but the newer model.
+  void reload(const char* path) {
+    try {
+      current.replace(intaglio::Model::load(path));
+    } catch (const std::exception& e) {
+      std::fprintf(stderr, "server: the old model stays: %s\n", e.what());
     }
   }
 };
@@ -86,19 +101,30 @@ int run(int argc, char** argv) {
   for (int i = 2; i < argc; ++i) server.images.push_back(intaglio::load_image(argv[i]));
   server.answers.resize(kRequestsPerImage * server.images.size());
 
-  std::vector<std::thread> threads;
-  for (std::size_t i = 0; i < kThreads; ++i) threads.emplace_back([&server] { server.work(); });
-  for (int i = 0; i < kReplacements; ++i) server.current.replace(intaglio::Model::load(argv[1]));
-  for (std::thread& thread : threads) thread.join();
+  {
+    std::vector<std::jthread> threads;  // joined here, whatever is thrown
+    for (std::size_t i = 0; i < kThreads; ++i) threads.emplace_back([&server] { server.work(); });
+    for (std::size_t i = 1; i <= kReplacements; ++i) {
+      // Evenly among the requests.
+      while (server.next < i * server.answers.size() / (kReplacements + 1)) {
+        std::this_thread::yield();
+      }
+      server.reload(argv[1]);
+    }
+  }
 
   for (std::size_t i = 0; i < server.images.size(); ++i) {
     std::printf("%s  %s\n", argv[2 + i], server.answers[i].c_str());
   }
   for (std::size_t i = 0; i < server.answers.size(); ++i) {
-    if (server.answers[i] != server.answers[i % server.images.size()]) return 1;
+    if (server.answers[i] != server.answers[i % server.images.size()]) {
+      std::fprintf(stderr, "server: request %zu has another answer: %s\n", i,
+                   server.answers[i].c_str());
+      return 1;
+    }
   }
-  std::printf("%zu requests, %zu threads, the model replaced %d times\n", server.answers.size(),
-              kThreads, kReplacements);
+  std::printf("%zu requests, %zu threads, newer models taken %d times\n", server.answers.size(),
+              kThreads, server.replaced.load());
   return 0;
 }
 
