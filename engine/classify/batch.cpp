@@ -65,11 +65,9 @@ bool contains(const Outcome& outcome, std::size_t label, std::size_t k) {
 /// Takes the outcomes of the pipeline and writes them. With rows of an earlier run:
 ///
 ///   images 0 .. start - 1          are skipped: rows and whole tensor files are there
-///   start .. earlier.images() - 1  are computed again: from the last one that was classified, to
-///   see
-///                                  that model and options are the same, and those that are in no
-///                                  whole tensor file; rows are compared with the file's, which
-///                                  stay
+///   start .. earlier.images() - 1  are computed again, and rows compared with the file's, which
+///                                  stay: from the last one that was classified, whose rows tell
+///                                  model and options, or the first one in no whole tensor file
 ///   earlier.images() ...           are new: the file is cut behind the last whole row first
 class Batch {
  public:
