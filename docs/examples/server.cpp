@@ -67,11 +67,14 @@ struct Server {
   std::vector<intaglio::Image> images;
   std::vector<std::string> answers;  // one per request
   std::atomic<std::size_t> next{0};
+  std::atomic<std::size_t> arrived{0};  // requests that the network has brought
+  std::atomic<std::size_t> answered{0};
   std::atomic<int> replaced{0};  // how often a worker went over to a newer model
 
   void work() {
     std::optional<Worker> worker;
     for (std::size_t i = next++; i < answers.size(); i = next++) {
+      while (i >= arrived) std::this_thread::yield();
       try {
         const intaglio::Model latest = current.get();
         if (!worker || !(worker->model() == latest)) {
@@ -83,6 +86,7 @@ struct Server {
       } catch (const std::exception& e) {  // of this request alone
         answers[i] = std::string("error: ") + e.what();
       }
+      ++answered;
     }
   }
 
@@ -104,12 +108,12 @@ int run(int argc, char** argv) {
   {
     std::vector<std::jthread> threads;  // joined here, whatever is thrown
     for (std::size_t i = 0; i < kThreads; ++i) threads.emplace_back([&server] { server.work(); });
-    for (std::size_t i = 1; i <= kReplacements; ++i) {
-      // Evenly among the requests.
-      while (server.next < i * server.answers.size() / (kReplacements + 1)) {
-        std::this_thread::yield();
-      }
-      server.reload(argv[1]);
+    for (std::size_t i = 1; i <= kReplacements + 1; ++i) {
+      const std::size_t before = server.arrived;
+      server.arrived = i * server.answers.size() / (kReplacements + 1);
+      // In the midst of these requests; the next ones come when the newer model is there.
+      while (server.answered < (before + server.arrived) / 2) std::this_thread::yield();
+      if (i <= kReplacements) server.reload(argv[1]);
     }
   }
 
