@@ -397,24 +397,26 @@ class Architectures(unittest.TestCase):
             self.assertLess(low, high)
         self.assertTrue(lines[-1].startswith(f"{height} x {width} pixels"), lines[-1])
 
-    def check_swin_at_three_sizes(self, name, a, images):
-        """As many images as an observer needs to see, of large ones fewer."""
+    def check_swin_sizes(self, name, a):
+        """Made for two sizes, and run at a detector's."""
         checkpoint = self.folder / f"swin_{name}_patch4_window7_224.safetensors"
         write_safetensors(checkpoint, microsoft(a))
         self.check_swin(a, checkpoint, images=4)
         self.check_features(a, 800, 1216)
-        self.check_swin(a, checkpoint, "--img-size", 384, image_size=384, images=images)
-        self.check_swin(a, checkpoint, "--img-size", "800x1216", image_size=(800, 1216),
-                        images=images)
+        self.check_swin(a, checkpoint, "--img-size", 384, image_size=384, images=2)
+        return checkpoint
 
     def test_swin_tiny(self):
-        self.check_swin_at_three_sizes("tiny", SWIN_TINY, 2)
+        """And made for a detector's size, which takes larger ones minutes."""
+        checkpoint = self.check_swin_sizes("tiny", SWIN_TINY)
+        self.check_swin(SWIN_TINY, checkpoint, "--img-size", "800x1216", image_size=(800, 1216),
+                        images=2)
 
     def test_swin_small(self):
-        self.check_swin_at_three_sizes("small", SWIN_SMALL, 1)
+        self.check_swin_sizes("small", SWIN_SMALL)
 
     def test_swin_base(self):
-        self.check_swin_at_three_sizes("base", SWIN_BASE, 1)
+        self.check_swin_sizes("base", SWIN_BASE)
 
 
 if __name__ == "__main__":
