@@ -261,8 +261,9 @@ class Batch(BatchCase):
         for number in (signal.SIGINT, signal.SIGTERM):
             output = self.new_folder() / "out.jsonl"
             arguments = [CLASSIFY, self.model, self.list, "--json", "--output", output]
-            process = subprocess.Popen([*arguments, "--threads", "1"], stderr=subprocess.PIPE,
-                                       text=True)
+            # As slowly as it goes: it must not be done before the signal comes.
+            process = subprocess.Popen([*arguments, "--threads", "1", "--isa", "scalar"],
+                                       stderr=subprocess.PIPE, text=True)
             self.wait_for(lambda path=output: path.exists() and path.stat().st_size)
             process.send_signal(number)
             error = process.stderr.read()
@@ -273,7 +274,8 @@ class Batch(BatchCase):
             self.assertLess(rows.count("\n"), self.count)
             self.assertIn(f"interrupted after {rows.count(chr(10))} images", error)
             self.assertIn("--resume", error)
-            run(*arguments, "--resume", status=1)
+            done = run(*arguments, "--resume", status=1)
+            self.assertRegex(done.stderr, r"[1-9]\d* of an earlier run")
             self.assertEqual(output.read_bytes(), self.whole("--json"))
 
     def test_interrupted_while_it_waits_for_paths(self):
