@@ -161,13 +161,7 @@ template <class V, class Finish>
       return broadcast_tail<V>(a + r * a_stride, t.tail_bytes);
     });
   }
-  if (t.lift != 0) {
-    const auto lift = V::count(t.lift);
-    unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
-      unroll<V::kTileVectors>([&](auto v)
-                                  INTAGLIO_INLINE { acc[r][v] = V::sll32(acc[r][v], lift); });
-    });
-  }
+  lift<V>(t, acc);
   suspend<V>(t, acc);
 }
 

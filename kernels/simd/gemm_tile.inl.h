@@ -277,6 +277,17 @@ template <class V, class Dot, std::size_t kRows, std::size_t kVectors>
   }
 }
 
+/// What the shift of rescaling lacks.
+template <class V, std::size_t kRows, std::size_t kVectors>
+[[gnu::always_inline]] inline void lift(const Tile<V>& t,
+                                        typename V::I (&acc)[kRows][kVectors]) noexcept {
+  if (t.lift == 0) return;
+  const auto bits = V::count(t.lift);
+  unroll<kRows>([&](auto r) INTAGLIO_INLINE {
+    unroll<kVectors>([&](auto v) INTAGLIO_INLINE { acc[r][v] = V::sll32(acc[r][v], bits); });
+  });
+}
+
 template <class V, std::size_t kRows, std::size_t kVectors>
 [[gnu::always_inline]] inline void suspend(const Tile<V>& t,
                                            typename V::I (&acc)[kRows][kVectors]) noexcept {
@@ -370,12 +381,7 @@ template <class V, class Dot, std::size_t kRows, std::size_t kVectors>
 [[gnu::noinline]] void run_tile(const Tile<V>& t) noexcept {
   typename V::I acc[kRows][kVectors];
   multiply<V, Dot>(t, acc);
-  if (t.lift != 0 && !t.suspend) {
-    const auto lift = V::count(t.lift);
-    unroll<kRows>([&](auto r) INTAGLIO_INLINE {
-      unroll<kVectors>([&](auto v) INTAGLIO_INLINE { acc[r][v] = V::sll32(acc[r][v], lift); });
-    });
-  }
+  if (!t.suspend) lift<V>(t, acc);
   const bool from_registers =
       t.params->epilogue == GemmEpilogue::kNone || t.params->epilogue == GemmEpilogue::kAddWords;
   if (!t.suspend && t.rescale->direct && from_registers) {
