@@ -222,10 +222,7 @@ class Batch {
     if (group.failed) {
       // Whatever the image is today, its row says that it failed.
       if (job.outcome.error.empty()) job.outcome.error = job.name + ": could not be read before";
-      std::fill(job.logits.begin(), job.logits.end(), 0);
-      for (std::vector<float>& feature : job.features) {
-        std::fill(feature.begin(), feature.end(), 0.F);
-      }
+      job.clear_tensors();
       return;
     }
     if (!job.outcome.error.empty()) {

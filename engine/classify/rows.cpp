@@ -1,25 +1,12 @@
 #include "engine/classify/rows.h"
 
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "engine/classify/text.h"
 #include "engine/program.h"
 
 namespace intaglio {
 namespace {
-
-/// printf into a string; for numbers and short texts.
-template <typename... Args>
-std::string format(const char* text, Args... args) {
-  char buffer[128];
-  std::snprintf(buffer, sizeof buffer, text, args...);
-  return buffer;
-}
-
-std::string dump(const nlohmann::ordered_json& json) {
-  // Names are bytes, not necessarily UTF-8.
-  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
 
 std::string quoted(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == text.npos) return text;

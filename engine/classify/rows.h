@@ -31,7 +31,8 @@ inline constexpr std::string_view kCsvHeader = "path,rank,index,label,logit,prob
 
 /// What precedes all rows.
 std::string_view row_header(RowFormat format);
-/// How each row of an image begins, in JSON and CSV: with its name. No other name begins so.
+/// How each row of an image begins, in JSON and CSV: with its name. No other name begins
+/// so, unless both are no UTF-8.
 std::string row_start(RowFormat format, const std::string& name);
 
 /// Makes the rows of one image. The same image gives the same bytes, always.

@@ -2,18 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <nlohmann/json.hpp>
+
+#include "engine/classify/text.h"
 
 namespace intaglio {
 namespace {
-
-template <typename... Args>
-std::string format(const char* text, Args... args) {
-  char buffer[256];
-  std::snprintf(buffer, sizeof buffer, text, args...);
-  return buffer;
-}
 
 double percent(double part, double whole) {
   return whole > 0 ? 100 * part / whole : 0;

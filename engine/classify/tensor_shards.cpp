@@ -1,21 +1,16 @@
 #include "engine/classify/tensor_shards.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "engine/classify/output_file.h"
+#include "engine/classify/text.h"
 #include "graph/error.h"
 
 namespace intaglio {
 namespace {
-
-/// Names are bytes, not necessarily UTF-8.
-std::string dump(const nlohmann::json& json) {
-  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
 
 std::vector<std::string> names_in(const Safetensors& file) {
   const auto it = file.metadata().find("paths");
@@ -45,9 +40,7 @@ TensorShards::TensorShards(std::string prefix, std::vector<ShardTensor> tensors,
 }
 
 std::filesystem::path TensorShards::path_of(std::size_t file) const {
-  char number[32];
-  std::snprintf(number, sizeof number, "-%05zu", file);
-  return prefix_ + number + ".safetensors";
+  return prefix_ + format("-%05zu", file) + ".safetensors";
 }
 
 /// All that are there, whatever their numbers.

@@ -26,6 +26,11 @@ ImageView view_of(const Model& model, const std::uint8_t* pixels) {
 
 }  // namespace
 
+void Job::clear_tensors() {
+  std::fill(logits.begin(), logits.end(), 0);
+  for (std::vector<float>& feature : features) std::fill(feature.begin(), feature.end(), 0.F);
+}
+
 Worker::Worker(const Model& model, const DecodeLimits& limits, const Wanted& wanted,
                Executor* executor)
     : model_(model),
@@ -48,8 +53,7 @@ void Worker::infer(Job& job) {
   if (job.outcome.error.empty()) guarded(job, [&] { run(job); });
   if (job.outcome.error.empty()) return;
   job.outcome.top.clear();
-  std::fill(job.logits.begin(), job.logits.end(), 0);
-  for (std::vector<float>& feature : job.features) std::fill(feature.begin(), feature.end(), 0.F);
+  job.clear_tensors();
 }
 
 void Worker::run(Job& job) {

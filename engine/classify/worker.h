@@ -29,6 +29,9 @@ struct Job {
   Outcome outcome;                           ///< an error as soon as something fails
   std::vector<std::int32_t> logits;          ///< where wanted; zeros behind an error
   std::vector<std::vector<float>> features;  ///< likewise, in the order of the model
+
+  /// The zeros of an image that failed.
+  void clear_tensors();
 };
 
 class Worker {
