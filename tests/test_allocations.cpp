@@ -5,11 +5,11 @@
 #include <catch2/catch.hpp>
 #include <cstdint>
 #include <cstdlib>
-#include <memory_resource>
 #include <new>
 
 #include "engine/thread_pool.h"
 #include "tests/support/c_handles.h"
+#include "tests/support/counting_resource.h"
 
 namespace {
 std::atomic<std::size_t> allocations = 0;
@@ -47,26 +47,6 @@ void operator delete(void* p, std::size_t) noexcept {
 namespace intaglio::test {
 
 namespace {
-
-/// Counts what is taken of it and what has come back; may refuse.
-class CountingResource : public std::pmr::memory_resource {
- public:
-  std::size_t taken = 0, held = 0;
-  std::size_t most = SIZE_MAX;  ///< bytes to be held
-
- private:
-  void* do_allocate(std::size_t bytes, std::size_t alignment) override {
-    if (bytes > most - held) throw std::bad_alloc();
-    taken += bytes;
-    held += bytes;
-    return std::pmr::new_delete_resource()->allocate(bytes, alignment);
-  }
-  void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
-    held -= bytes;
-    std::pmr::new_delete_resource()->deallocate(p, bytes, alignment);
-  }
-  bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
-};
 
 /// Memory that is there before.
 constexpr std::size_t kRoom = std::size_t{64} << 20;

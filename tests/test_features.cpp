@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <memory_resource>
 #include <new>
 #include <numeric>
 #include <random>
@@ -17,6 +16,7 @@
 #include "engine/thread_pool.h"
 #include "graph/model_file.h"
 #include "graph/resize.h"
+#include "tests/support/counting_resource.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/models.h"
 #include "tests/support/swin_micro.h"
@@ -263,27 +263,6 @@ TEST_CASE("normalized tensors become the pixels they were made of") {
       ErrorCode::kInvalidArgument, "4 elements");
 }
 
-/// Refuses when told to; sees to it that memory is asked for as intaglio.h says.
-class RefusingResource : public std::pmr::memory_resource {
- public:
-  bool refuses = false;
-  bool aligned = true;
-  std::size_t held = 0;
-
- private:
-  void* do_allocate(std::size_t bytes, std::size_t alignment) override {
-    aligned = aligned && alignment == 64;
-    if (std::exchange(refuses, false)) throw std::bad_alloc();
-    held += bytes;
-    return std::pmr::new_delete_resource()->allocate(bytes, alignment);
-  }
-  void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
-    held -= bytes;
-    std::pmr::new_delete_resource()->deallocate(p, bytes, alignment);
-  }
-  bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
-};
-
 TEST_CASE("a session whose memory is refused goes on when there is some") {
   const Model model = load(swin_micro(true));
   const Image small = noise(56, 56);
@@ -292,7 +271,7 @@ TEST_CASE("a session whose memory is refused goes on when there is some") {
   const auto of_small = logits_of(plain, small);
   const auto of_large = logits_of(plain, large);
   const auto features = copy(plain.features(large));
-  RefusingResource memory;
+  CountingResource memory;
   {
     Session session(model, nullptr, &memory);
     CHECK(logits_of(session, small) == of_small);
