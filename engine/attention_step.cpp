@@ -3,6 +3,7 @@
 
 #include "engine/step_parts.h"
 #include "engine/windows.h"
+#include "kernels/cpu.h"
 
 namespace intaglio {
 namespace {
@@ -52,7 +53,8 @@ kernels::AttentionParams attention_params(const Graph& graph, const AttentionOp&
                                                 ? std::uint64_t{0}
                                                 : op.probability_factor[0]},
           .attend = {zero_src, op.attend_multiplier, op.attend_shift, dst.grid.zero_point},
-          .prepared = prepared};
+          .prepared = prepared,
+          .interleave = kernels::prefers_interleaving()};
 }
 
 /// Units are blocks of rows within heads: nothing larger than a few rows of scores is ever stored.

@@ -136,6 +136,8 @@ struct AttentionParams {
   SoftmaxParams softmax;
   AttendParams attend;
   const std::byte* prepared = nullptr;  ///< from softmax_prepare of the same table
+  /// Other work between products, where there is code for it; the results are the same.
+  bool interleave = false;
 };
 
 /// In AttentionOperands::token_rows: the token is beyond the map.

@@ -6,6 +6,7 @@
 #include "bench/kernels/entries.h"
 #include "bench/kernels/lowered.h"
 #include "bench/kernels/operands.h"
+#include "kernels/cpu.h"
 
 namespace intaglio::bench {
 namespace {
@@ -43,7 +44,8 @@ struct Heads {
               .softmax = softmax.params(),
               // The mean of some 70 values is about 9; onto 40 codes. Weights sum to 2^15, or 2^9.
               .attend = {128, kMultiplier, 29 + (form == SoftmaxForm::kUniform ? 9 : 15) - 2, 128},
-              .prepared = prepared.data()};
+              .prepared = prepared.data(),
+              .interleave = kernels::prefers_interleaving()};
     table.softmax_prepare(params.softmax, prepared.data());
     scratch = Operand<std::byte>(table.attention_scratch_bytes(params));
   }

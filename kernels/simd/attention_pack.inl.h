@@ -53,7 +53,7 @@ inline AttentionLayout lay_out(const AttentionParams& p) noexcept {
   l.column_terms = take(key_columns * 4);
   l.values = take(value_columns * l.value_groups * 4);
   l.scores = take(kTileRows * l.row_bytes);
-  l.weights = take(2 * kTileRows * l.row_bytes);
+  l.weights = take((p.interleave ? 4 : 2) * kTileRows * l.row_bytes);
   l.queries = take(V::kBytes ? 0 : kTileRows * kMaxHeadDim * 2);
   return l;
 }

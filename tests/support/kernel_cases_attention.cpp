@@ -89,6 +89,7 @@ struct AttentionCase {
   Layout layout;
   std::uint64_t seed;
   Window window = {};
+  bool interleave = false;
 };
 
 /// Rows of the tokens of a window, in any order, in a map with room for some more; padding here and
@@ -195,7 +196,8 @@ CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) 
                   .weights = weighted ? weights.data() : nullptr,
                   .probability_factor = steps},
       .attend = {kZeros[index / 2 % 6], multiplier, shift,
-                 index % 13 == 0 ? -300 : kZeros[index / 7 % 6]}};
+                 index % 13 == 0 ? -300 : kZeros[index / 7 % 6]},
+      .interleave = c.interleave};
   GuardedBuffer<std::byte> prepared(kernels::kSoftmaxTableBytes);
   table.softmax_prepare(params.softmax, prepared.data());
   params.prepared = prepared.data();
@@ -224,9 +226,9 @@ std::vector<KernelCase> make_cases(std::uint64_t seed, bool bitshift) {
   const auto forms = std::span(kForms).first(bitshift ? 3 : 5);
   std::vector<KernelCase> cases;
   const auto add = [&](std::size_t rows, std::size_t tokens, std::size_t head_dim,
-                       Window window = {}) {
+                       Window window = {}, bool interleave = false) {
     const std::size_t i = cases.size();
-    const auto form = forms[i % forms.size()];
+    const auto form = interleave ? kRowRelative : forms[i % forms.size()];
     const AttentionCase c = {rows,
                              tokens,
                              head_dim,
@@ -236,11 +238,13 @@ std::vector<KernelCase> make_cases(std::uint64_t seed, bool bitshift) {
                              kFillPairs[i % 2 == 0 ? 0 : i / 2 % kFillPairs.size()],
                              Layout::of(i),
                              seed / 1000 * 1000 + i,
-                             window};
+                             window,
+                             interleave};
     cases.push_back({"rows=" + std::to_string(rows) + " tokens=" + std::to_string(tokens) +
-                         " head_dim=" + std::to_string(head_dim) + " width=" +
-                         std::to_string(window.width) + " kind=" + std::to_string(c.kind) +
-                         " form=" + std::to_string(int(form)) + " " + c.fill.name,
+                         " head_dim=" + std::to_string(head_dim) +
+                         " width=" + std::to_string(window.width) +
+                         " kind=" + std::to_string(c.kind) + " form=" + std::to_string(int(form)) +
+                         (interleave ? " interleaved " : " ") + c.fill.name,
                      [=](const KernelTable& table) { return run(c, table, bitshift); }});
   };
   for (const std::size_t head_dim :
@@ -258,6 +262,12 @@ std::vector<KernelCase> make_cases(std::uint64_t seed, bool bitshift) {
   for (const Window w : {Window{7, 7}, {1, 1}, {4, 7}, {7, 3}, {3, 3}, {2, 9}, {8, 8}, {12, 12}}) {
     const std::size_t tokens = w.height * w.width;
     for (std::size_t i = 0; i < 3 * forms.size(); ++i) add(tokens, tokens, i % 3 == 0 ? 17 : 32, w);
+    for (std::size_t i = 0; !bitshift && i < 4; ++i) add(tokens, tokens, 64, w, true);
+  }
+  for (const std::size_t tokens : {1, 5, 17, 49, 63, 64, 65, 128, 130, 192, 197, 256, 257, 1025}) {
+    for (const std::size_t rows : {1, 5, 6, 7, 12, 13, 25}) {
+      if (!bitshift) add(rows, tokens, 64, {}, true);
+    }
   }
   return cases;
 }

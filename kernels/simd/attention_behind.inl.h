@@ -1,0 +1,289 @@
+// Attention whose softmax stands between products.
+//
+// As in gemm_behind.inl.h: where products leave vector units idle, other work is free if it stands
+// in pieces between them. Sums of a tile wait in memory and become codes between the products of
+// the next one, and while P v of a tile is made, the softmax of the next, a row to a piece:
+//
+//   products                      between them
+//   scores of tile i + 1          codes of P v of tile i - 1, codes of the scores' panel before
+//   P v of tile i, upper bytes    sums of tile i's weights; codes of the scores' last panel, maxima
+//   P v of tile i, lower bytes    weights of tile i + 1
+//
+// For row-relative codes, whose rows are short work of equal length.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "kernels/kernels.h"
+#include "kernels/simd/attention_tile.inl.h"
+#include "kernels/simd/gemm_behind.inl.h"
+
+namespace intaglio::kernels {
+namespace {
+
+/// Sums of a tile that wait to become codes.
+template <class V>
+struct SuspendedRows {
+  static constexpr std::size_t kVectors = V::kTileVectors;
+
+  alignas(64) std::int32_t sums[kTileRows * kVectors * V::kLanes];
+  std::uint8_t* dst[kTileRows];
+  std::int32_t multiplier[kTileRows];
+  bool wait = false;
+  typename V::I half, zero;
+  typename V::Count beyond_32;
+
+  explicit SuspendedRows(const RowRescale<V>& r) noexcept
+      : half(r.half),
+        zero(V::set1_16(static_cast<std::int16_t>(r.rescale.zero_point))),
+        beyond_32(V::count(r.rescale.shift - 32)) {}
+
+  [[gnu::always_inline]] void suspend(const typename V::I (&acc)[kTileRows][kVectors]) noexcept {
+    unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
+      unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
+        V::store(sums + (r * kVectors + v) * V::kLanes, acc[r][v]);
+      });
+    });
+    wait = true;
+  }
+  [[gnu::always_inline]] void finish(std::size_t r) const noexcept {
+    const ColumnFactors<V> factors = uniform_factors<V>(multiplier[r], half);
+    typename V::I row[kVectors];
+    unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
+      row[v] = scale_high<V>(V::load(sums + (r * kVectors + v) * V::kLanes), factors, beyond_32);
+    });
+    V::pack_row_u8(dst[r], row, zero, kVectors * V::kLanes);
+  }
+  [[gnu::noinline]] void finish_all() noexcept {
+    for (std::size_t r = 0; wait && r < kTileRows; ++r) finish(r);
+    wait = false;
+  }
+};
+
+/// Products of `groups` groups, with piece(r) for every row between them.
+template <class V, class Piece>
+[[gnu::always_inline]] inline void add_groups_around(
+    typename V::I (&acc)[kTileRows][V::kTileVectors], const std::byte* const (&src)[kTileRows],
+    std::size_t offset, std::size_t groups, const std::byte* panel, Piece&& piece) noexcept {
+  static_assert(kTileRows == 6);
+  const std::byte* const a0 = src[0] + offset;
+  const std::byte* const a1 = src[1] + offset;
+  const std::byte* const a2 = src[2] + offset;
+  const std::byte* const a3 = src[3] + offset;
+  const std::byte* const a4 = src[4] + offset;
+  const std::byte* const a5 = src[5] + offset;
+  std::size_t g = 0;
+  const auto products = [&](std::size_t end) INTAGLIO_INLINE {
+    for (; g < end; ++g) {
+      const std::byte* const a[kTileRows] = {a0, a1, a2, a3, a4, a5};
+      add_products<V, DotBytes<V>>(
+          acc, panel, [&](auto r) INTAGLIO_INLINE { return broadcast_dword<V>(a[r] + 4 * g); });
+      panel += V::kTileVectors * sizeof(typename V::I);
+    }
+  };
+  const std::size_t chunk = groups / kTileRows;
+  for (std::size_t r = 0; r < kTileRows; ++r) {
+    products(g + chunk);
+    piece(r);
+  }
+  products(groups);
+}
+
+/// The head's channels are a panel's columns.
+template <class V>
+class AttentionPipeline : AttentionTile<V> {
+ public:
+  using I = typename V::I;
+  static constexpr std::size_t kVectors = V::kTileVectors;
+
+  AttentionPipeline(const AttentionParams& params, const AttentionOperands& operands,
+                    std::byte* scratch) noexcept
+      : AttentionTile<V>(params, operands, scratch),
+        scores_(this->score_rescale_),
+        results_(this->attend_rescale_) {
+    for (std::int32_t& m : scores_.multiplier) m = params.scores.multiplier;
+  }
+
+  void run(std::size_t rows) noexcept {
+    this->pack();
+    Weighed tiles[2];
+    make_scores(0, rows);
+    scores_.finish_all();
+    begin(0, rows, tiles[0]);
+    for (std::size_t r = 0; r < tiles[0].rows; ++r) {
+      find_maximum(r, tiles[0]);
+      weigh_row(r, tiles[0]);
+    }
+    for (std::size_t i = 0; i < rows; i += kTileRows) {
+      Weighed& now = tiles[i / kTileRows % 2];
+      Weighed& next = tiles[(i / kTileRows + 1) % 2];
+      next.rows = 0;
+      if (i + kTileRows < rows) {
+        make_scores(i + kTileRows, rows - i - kTileRows);
+        begin(i + kTileRows, rows - i - kTileRows, next);
+      }
+      attend_upper(now, next);
+      attend_lower(now, next);
+    }
+    results_.finish_all();
+  }
+
+ private:
+  /// A tile's softmax, and what is to come of its weights.
+  struct Weighed {
+    alignas(64) std::int32_t sums[kTileRows][V::kLanes];  ///< of weights, over lanes a row's
+    std::size_t rows;
+    std::byte* weights;               ///< [rows, 2, row_bytes]
+    const std::byte* src[kTileRows];  ///< the same; missing rows are the first
+    std::uint8_t* dst[kTileRows];
+    std::int32_t term[kTileRows];
+    std::int32_t multiplier[kTileRows];
+    std::uint8_t maximum[kTileRows];
+  };
+
+  void make_scores(std::size_t first_query, std::size_t rows) noexcept {
+    TileRows tile = this->score_rows(first_query, rows < kTileRows ? rows : kTileRows);
+    for_each_panel<V>(this->p_.tokens, [&](std::size_t first, auto vectors) INTAGLIO_INLINE {
+      if constexpr (vectors.kNumber == V::kTileVectors) {
+        scores_.wait ? score_panel<true>(tile, first) : score_panel<false>(tile, first);
+      } else {
+        score_tile<V, vectors.kNumber>(this->p_, this->l_, this->score_rescale_, tile, first,
+                                       this->scratch_);
+      }
+    });
+  }
+
+  /// kSecond: there was a panel before it.
+  template <bool kSecond>
+  [[gnu::noinline]] void score_panel(const TileRows& rows, std::size_t first) noexcept {
+    I acc[kTileRows][V::kTileVectors];
+    start_scores<V>(acc, this->p_, this->l_, rows, first, this->scratch_);
+    const std::byte* panel = this->scratch_ + this->l_.keys + first * this->l_.key_groups * 4;
+    add_groups_around<V>(acc, rows.src, 0, this->l_.key_groups, panel,
+                         [&](std::size_t r) INTAGLIO_INLINE {
+                           if constexpr (kSecond) {
+                             scores_.finish(r);
+                           } else if (results_.wait) {
+                             results_.finish(r);
+                           }
+                         });
+    if (!kSecond) results_.wait = false;
+    scores_.suspend(acc);
+    for (std::size_t r = 0; r < kTileRows; ++r) scores_.dst[r] = rows.dst[r] + first;
+  }
+
+  void begin(std::size_t first_query, std::size_t rows, Weighed& tile) noexcept {
+    tile.rows = rows < kTileRows ? rows : kTileRows;
+    tile.weights = this->scratch_ + this->l_.weights +
+                   first_query / kTileRows % 2 * 2 * kTileRows * this->l_.row_bytes;
+    for (std::size_t r = 0; r < kTileRows; ++r) {
+      const bool exists = r < tile.rows;
+      tile.src[r] = tile.weights + 2 * (exists ? r : 0) * this->l_.row_bytes;
+      tile.dst[r] = exists ? this->result(first_query + r, nowhere_) : nowhere_;
+      tile.term[r] = 0;
+      tile.multiplier[r] = 0;
+    }
+  }
+
+  // The softmax of a row whose scores are codes, in three pieces: a chain of dependent instructions
+  // is not to be longer than what the CPU looks ahead.
+
+  [[gnu::always_inline]] void find_maximum(std::size_t r, Weighed& tile) const noexcept {
+    const std::uint8_t* row = this->codes(r);
+    const std::size_t last = (this->l_.vectors - 1) * kVectorBytes<V>;
+    auto best = V::and_bits(V::load(row + last), this->last_mask_);
+    for (std::size_t i = 0; i < last; i += kVectorBytes<V>) {
+      best = V::max_u8(best, V::load(row + i));
+    }
+    tile.maximum[r] = V::maximum_u8(best);
+  }
+
+  [[gnu::always_inline]] void weigh_row(std::size_t r, Weighed& tile) const noexcept {
+    const std::uint8_t* row = this->codes(r);
+    const std::size_t last = (this->l_.vectors - 1) * kVectorBytes<V>;
+    std::byte* const upper = tile.weights + 2 * r * this->l_.row_bytes;
+    std::byte* const lower = upper + this->l_.row_bytes;
+    const auto maximum = V::set1_8(tile.maximum[r]);
+    auto high_sums = V::zero();
+    auto low_sums = V::zero();
+    for (std::size_t i = 0; i <= last; i += kVectorBytes<V>) {
+      auto code = V::sub8(maximum, V::load(row + i));
+      if (!this->table_.identity) code = V::lookup256(V::load_table256(this->table_.map), code);
+      const auto index = V::add8(code, V::set1_8(0x70));
+      auto high = V::lookup16(V::load_table16(this->table_.high), index);
+      auto low = V::lookup16(V::load_table16(this->table_.low), index);
+      if (i == last) {
+        high = V::and_bits(high, this->last_mask_);
+        low = V::and_bits(low, this->last_mask_);
+      }
+      V::store(upper + i, high);
+      V::store(lower + i, low);
+      high_sums = V::dot_u8s8(high_sums, high, V::set1_8(1));
+      low_sums = V::dot_u8s8(low_sums, low, V::set1_8(1));
+    }
+    V::store(tile.sums[r], V::add32(V::sll32(high_sums, 8), low_sums));
+  }
+
+  [[gnu::always_inline]] void normalize(std::size_t r, Weighed& tile) const noexcept {
+    const std::int32_t sum = V::sum_s32(V::load(tile.sums[r]));
+    tile.term[r] = (128 - this->p_.attend.zero_src) * sum;
+    tile.multiplier[r] = this->normalized_multiplier(sum);
+  }
+
+  // Two functions, because gcc spills the sums of two loops in one.
+
+  [[gnu::noinline]] void attend_upper(Weighed& now, Weighed& next) noexcept {
+    I acc[kTileRows][kVectors];
+    unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
+      unroll<kVectors>([&](auto v) INTAGLIO_INLINE { acc[r][v] = V::zero(); });
+    });
+    add_groups_around<V>(acc, now.src, 0, this->l_.value_groups, this->scratch_ + this->l_.values,
+                         [&](std::size_t r) INTAGLIO_INLINE {
+                           if (r < now.rows) normalize(r, now);
+                           if (scores_.wait) scores_.finish(r);
+                           if (r < next.rows) find_maximum(r, next);
+                         });
+    scores_.wait = false;
+    if (results_.wait) results_.finish_all();
+    results_.suspend(acc);
+  }
+
+  [[gnu::noinline]] void attend_lower(const Weighed& now, Weighed& next) noexcept {
+    I acc[kTileRows][kVectors];
+    unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
+      const I term = V::set1_32(now.term[r]);
+      unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
+        const I upper = V::load(results_.sums + (r * kVectors + v) * V::kLanes);
+        acc[r][v] = V::add32(V::sll32(upper, 8), term);
+      });
+    });
+    add_groups_around<V>(acc, now.src, this->l_.row_bytes, this->l_.value_groups,
+                         this->scratch_ + this->l_.values, [&](std::size_t r) INTAGLIO_INLINE {
+                           if (r < next.rows) weigh_row(r, next);
+                         });
+    results_.suspend(acc);
+    for (std::size_t r = 0; r < kTileRows; ++r) {
+      results_.dst[r] = now.dst[r];
+      results_.multiplier[r] = now.multiplier[r];
+    }
+  }
+
+  SuspendedRows<V> scores_, results_;
+  std::uint8_t nowhere_[kMaxHeadDim];
+};
+
+/// There is a pipeline for these.
+template <class V>
+inline bool has_pipeline(const AttentionParams& p) noexcept {
+  const auto direct = [](int shift, std::int32_t zero_point) {
+    return make_rescale(shift, zero_point, CodeType::kU8).direct;
+  };
+  return p.interleave && p.softmax.form == SoftmaxForm::kRowRelative && p.bias.shift == 0 &&
+         p.head_dim == kPanelColumns<V> && direct(p.scores.shift, p.scores.zero_point) &&
+         direct(p.attend.shift, p.attend.zero_point);
+}
+
+}  // namespace
+}  // namespace intaglio::kernels
