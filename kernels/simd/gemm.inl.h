@@ -21,12 +21,6 @@
 namespace intaglio::kernels {
 namespace {
 
-/// Bytes of one column in a panel.
-template <class V>
-constexpr std::size_t column_bytes(std::size_t k) noexcept {
-  return round_up(k, kPackDepth<V>) / kPackDepth<V> * 4;
-}
-
 template <class V>
 std::size_t gemm_packed_bytes(std::size_t n, std::size_t k) noexcept {
   return round_up(n, V::kLanes) * column_bytes<V>(k);

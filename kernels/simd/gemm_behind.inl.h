@@ -5,6 +5,9 @@
 // multiply), it is free if cut into pieces that stand between chunks of the next tile's products.
 // The sums wait in t.carry; what belongs to the columns comes from memory, because the registers
 // hold the next sums. Where two units do everything (Intel), that is work on top.
+//
+// Weights of the next columns are fetched from between the products, too, into the second level of
+// cache: otherwise the first rows wait for them, a model's weights being more than caches hold.
 #pragma once
 
 #include <cstddef>
@@ -22,12 +25,20 @@ template <class V>
 inline constexpr bool kHasTilesBehind =
     V::kBytes&& V::kTileVectors == 4 && kPanelColumns<V> == kColumnStep;
 
+inline constexpr std::size_t kLineBytes = 64;
+
 /// Where the codes of a waiting tile go.
 struct Waiting {
   std::byte* dst;  ///< null: none waits
   std::size_t dst_stride;
   const std::byte* residual;
   std::size_t residual_stride;
+};
+
+/// What a tile fetches on its way: `lines` of cache between any two chunks of products.
+struct Ahead {
+  const char* at;
+  std::size_t lines;
 };
 
 // The epilogues, made for a column group. run(i) makes piece i of kPieces.
@@ -129,8 +140,8 @@ struct GeluBehind {
 
 /// The products of a full tile, into t.carry; between them the pieces of what waits there.
 template <class V, class Finish>
-[[gnu::noinline]] void run_tile_behind(const Tile<V>& t, const Finish& finish,
-                                       const Waiting& out) noexcept {
+[[gnu::noinline]] void run_tile_behind(const Tile<V>& t, const Finish& finish, const Waiting& out,
+                                       Ahead ahead) noexcept {
   typename V::I acc[kTileRows][V::kTileVectors];
   unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
     unroll<V::kTileVectors>([&](auto v) INTAGLIO_INLINE { acc[r][v] = V::zero(); });
@@ -150,6 +161,9 @@ template <class V, class Finish>
   if (out.dst != nullptr) {
     for (std::size_t i = 0; i < Finish::kPieces; ++i) {
       products(chunk);
+      for (std::size_t line = 0; line < ahead.lines; ++line, ahead.at += kLineBytes) {
+        __builtin_prefetch(ahead.at, 0, 2);
+      }
       finish.run(i, out);
     }
     products(t.groups - chunk * Finish::kPieces);
@@ -170,10 +184,18 @@ template <class V, class Finish>
 std::size_t multiply_behind(Tile<V>& t, const std::uint8_t* src, std::size_t m) noexcept {
   const Finish finish(t);
   Waiting out = {nullptr, t.dst_stride, nullptr, t.residual_stride};
+  // Behind the last column lie, as a rule, the weights of the next product.
+  const std::size_t panel_bytes = column_bytes<V>(t.groups * 4 + t.tail_bytes) * kColumnStep;
+  const std::size_t tiles = m / kTileRows;
+  const std::size_t pieces = (tiles - 1) * Finish::kPieces;  // there are none between the first's
+  const auto* const panel = reinterpret_cast<const char*>(t.b);
+  Ahead ahead = {panel + panel_bytes, tiles < 2 ? 0 : panel_bytes / kLineBytes / pieces + 1};
   std::size_t i = 0;
   for (; i + kTileRows <= m; i += kTileRows) {
     t.a = reinterpret_cast<const std::byte*>(src + i * t.a_stride);
-    run_tile_behind<V>(t, finish, out);
+    run_tile_behind<V>(t, finish, out, ahead);
+    if (out.dst != nullptr) ahead.at += ahead.lines * Finish::kPieces * kLineBytes;
+    if (ahead.at >= panel + 2 * panel_bytes) ahead.lines = 0;
     out.dst = t.dst;
     out.residual = t.residual;
     t.dst += kTileRows * t.dst_stride;

@@ -104,5 +104,11 @@ constexpr std::size_t round_up(std::size_t value, std::size_t multiple) noexcept
   return (value + multiple - 1) / multiple * multiple;
 }
 
+/// Bytes of one column in a panel.
+template <class V>
+constexpr std::size_t column_bytes(std::size_t k) noexcept {
+  return round_up(k, kPackDepth<V>) / kPackDepth<V> * 4;
+}
+
 }  // namespace
 }  // namespace intaglio::kernels
