@@ -108,7 +108,7 @@ std::vector<std::int32_t> bias_strips(const AttentionOp& op, std::size_t width) 
   const auto heads = static_cast<std::size_t>(op.heads);
   const std::size_t side = op.bias.shape()[1];
   std::vector<std::int32_t> strips;
-  strips.reserve(heads * width * side * width);
+  strips.reserve(heads * (width * side * width + kernels::kBiasPadding));
   for (std::size_t head = 0; head < heads; ++head) {
     for (std::size_t query = 0; query < width; ++query) {
       for (std::size_t dy = side; dy-- > 0;) {  // of the query less that of the key
@@ -116,6 +116,7 @@ std::vector<std::int32_t> bias_strips(const AttentionOp& op, std::size_t width) 
         for (std::size_t key = 0; key < width; ++key) strips.push_back(row[-std::ptrdiff_t(key)]);
       }
     }
+    strips.resize(strips.size() + kernels::kBiasPadding);
   }
   return strips;
 }

@@ -116,7 +116,8 @@ struct AttendParams {
 ///
 /// The bias of a head is laid out as strips [width, side * width], one for each column that a query
 /// may be in: the bias of query (y, x) and key (y', x') is strip x, element (y' - y + side / 2) *
-/// width + x', so that the keys of a query lie side by side.
+/// width + x', so that the keys of a query lie side by side. Behind the strips, kBiasPadding more
+/// elements are there to be read.
 struct BiasParams {
   std::size_t side = 0;   ///< 2 * window - 1, differences between two rows; 0: no bias
   std::size_t width = 0;  ///< tokens of a row: token t is (t / width, t % width)
@@ -124,6 +125,8 @@ struct BiasParams {
   int shift = 0;  ///< 0..30
   std::int32_t zero_point = 0;
 };
+
+inline constexpr std::size_t kBiasPadding = 64;
 
 /// One head of attention.
 struct AttentionParams {

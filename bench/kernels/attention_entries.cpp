@@ -69,6 +69,7 @@ Prepared prepare_head(SoftmaxForm form, const ModelShape& model, const KernelTab
 }
 
 constexpr std::size_t kBiasSide = 2 * kWindow - 1;
+constexpr std::size_t kStrips = kWindow * kBiasSide * kWindow + kernels::kBiasPadding;
 
 /// The paper's bias is added to codes of scores of nearly the same scale, others' to their sums.
 kernels::BiasParams bias_params(SoftmaxForm form) {
@@ -83,7 +84,7 @@ kernels::BiasParams bias_params(SoftmaxForm form) {
 /// Windows of a stage's map.
 struct Windows : Heads {
   std::vector<std::uint32_t> rows;   // [windows, kArea]
-  std::vector<std::int32_t> strips;  // [heads, kWindow, kBiasSide * kWindow]
+  std::vector<std::int32_t> strips;  // [heads, kStrips]
 
   Windows(SoftmaxForm form, const ModelShape& stage, const KernelTable& table)
       : Heads(form, stage, kArea, kSwinHeadDim, bias_params(form), table) {
@@ -100,8 +101,8 @@ struct Windows : Heads {
     // As scores: up to 40 codes, or as large as sums are.
     const std::int64_t largest = form == SoftmaxForm::kLogInt ? 40 << 20 : 1 << 15;
     Rng rng(stage.dim);
-    strips = random_values<std::int32_t>(
-        rng, stage.dim / kSwinHeadDim * kWindow * kBiasSide * kWindow, -largest, largest);
+    strips =
+        random_values<std::int32_t>(rng, stage.dim / kSwinHeadDim * kStrips, -largest, largest);
   }
 };
 
@@ -114,7 +115,7 @@ Prepared prepare_windows(SoftmaxForm form, const ModelShape& stage, std::size_t 
               for (std::size_t head = 0; head < heads; ++head) {
                 kernels::AttentionOperands operands = map->operands(head);
                 operands.token_rows = map->rows.data() + w * kArea;
-                operands.bias = map->strips.data() + head * kWindow * kBiasSide * kWindow;
+                operands.bias = map->strips.data() + head * kStrips;
                 run(map->params, operands, kArea, map->scratch.data());
               }
             }

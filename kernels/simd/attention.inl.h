@@ -11,7 +11,7 @@ namespace {
 template <class V>
 void attention(const AttentionParams& params, const AttentionOperands& operands, std::size_t rows,
                std::byte* scratch) noexcept {
-  if constexpr (kHasTilesBehind<V> && V::kByteTables) {
+  if constexpr (kHasTilesBehind<V> && kWeighsScores<V>) {
     if (has_pipeline<V>(params)) {
       return AttentionPipeline<V>(params, operands, scratch).run(rows);
     }
@@ -20,7 +20,8 @@ void attention(const AttentionParams& params, const AttentionOperands& operands,
   tile.pack();
   for (std::size_t i = 0; i < rows; i += kTileRows) {
     const std::size_t here = rows - i < kTileRows ? rows - i : kTileRows;
-    tile.make_map(i, here);
+    tile.make_scores(i, here);
+    if (!tile.weighs_scores()) tile.make_map(here);
     tile.attend(i, here);
   }
 }
@@ -32,7 +33,8 @@ void attention_bitshift(const AttentionParams& params, const AttentionOperands& 
   tile.pack_keys_only();
   for (std::size_t i = 0; i < rows; i += kTileRows) {
     const std::size_t here = rows - i < kTileRows ? rows - i : kTileRows;
-    tile.make_map(i, here);
+    tile.make_scores(i, here);
+    tile.make_map(here);
     tile.attend_bitshift(i, here);
   }
 }

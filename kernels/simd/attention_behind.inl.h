@@ -159,7 +159,7 @@ class AttentionPipeline : AttentionTile<V> {
   template <bool kSecond>
   [[gnu::noinline]] void score_panel(const TileRows& rows, std::size_t first) noexcept {
     I acc[kTileRows][V::kTileVectors];
-    start_scores<V>(acc, this->p_, this->l_, rows, first, this->scratch_);
+    start_scores<V>(acc, this->l_, rows, first, this->scratch_);
     const std::byte* panel = this->scratch_ + this->l_.keys + first * this->l_.key_groups * 4;
     add_groups_around<V>(acc, rows.src, 0, this->l_.key_groups, panel,
                          [&](std::size_t r) INTAGLIO_INLINE {
@@ -187,45 +187,16 @@ class AttentionPipeline : AttentionTile<V> {
     }
   }
 
-  // The softmax of a row whose scores are codes, in three pieces: a chain of dependent instructions
-  // is not to be longer than what the CPU looks ahead.
+  // The softmax of a row is in three pieces, because a chain of dependent instructions is not to be
+  // longer than what the CPU looks ahead.
 
   [[gnu::always_inline]] void find_maximum(std::size_t r, Weighed& tile) const noexcept {
-    const std::uint8_t* row = this->codes(r);
-    const std::size_t last = (this->l_.vectors - 1) * kVectorBytes<V>;
-    auto best = V::and_bits(V::load(row + last), this->last_mask_);
-    for (std::size_t i = 0; i < last; i += kVectorBytes<V>) {
-      best = V::max_u8(best, V::load(row + i));
-    }
-    tile.maximum[r] = V::maximum_u8(best);
+    tile.maximum[r] = this->maximum_of(r);
   }
-
   [[gnu::always_inline]] void weigh_row(std::size_t r, Weighed& tile) const noexcept {
-    const std::uint8_t* row = this->codes(r);
-    const std::size_t last = (this->l_.vectors - 1) * kVectorBytes<V>;
-    std::byte* const upper = tile.weights + 2 * r * this->l_.row_bytes;
-    std::byte* const lower = upper + this->l_.row_bytes;
-    const auto maximum = V::set1_8(tile.maximum[r]);
-    auto high_sums = V::zero();
-    auto low_sums = V::zero();
-    for (std::size_t i = 0; i <= last; i += kVectorBytes<V>) {
-      auto code = V::sub8(maximum, V::load(row + i));
-      if (!this->table_.identity) code = V::lookup256(V::load_table256(this->table_.map), code);
-      const auto index = V::add8(code, V::set1_8(0x70));
-      auto high = V::lookup16(V::load_table16(this->table_.high), index);
-      auto low = V::lookup16(V::load_table16(this->table_.low), index);
-      if (i == last) {
-        high = V::and_bits(high, this->last_mask_);
-        low = V::and_bits(low, this->last_mask_);
-      }
-      V::store(upper + i, high);
-      V::store(lower + i, low);
-      high_sums = V::dot_u8s8(high_sums, high, V::set1_8(1));
-      low_sums = V::dot_u8s8(low_sums, low, V::set1_8(1));
-    }
-    V::store(tile.sums[r], V::add32(V::sll32(high_sums, 8), low_sums));
+    std::byte* const weights = tile.weights + 2 * r * this->l_.row_bytes;
+    V::store(tile.sums[r], this->weigh_scores(r, tile.maximum[r], weights));
   }
-
   [[gnu::always_inline]] void normalize(std::size_t r, Weighed& tile) const noexcept {
     const std::int32_t sum = V::sum_s32(V::load(tile.sums[r]));
     tile.term[r] = (128 - this->p_.attend.zero_src) * sum;

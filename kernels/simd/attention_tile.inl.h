@@ -131,8 +131,8 @@ template <class V, class Dot, std::size_t kVectors>
 /// Where the sums of scores start.
 template <class V, std::size_t kVectors>
 [[gnu::always_inline]] inline void start_scores(typename V::I (&acc)[kTileRows][kVectors],
-                                                const AttentionParams& p, const AttentionLayout& l,
-                                                const TileRows& rows, std::size_t first,
+                                                const AttentionLayout& l, const TileRows& rows,
+                                                std::size_t first,
                                                 const std::byte* scratch) noexcept {
   using I = typename V::I;
   const auto* terms = reinterpret_cast<const std::int32_t*>(scratch + l.column_terms) + first;
@@ -145,9 +145,7 @@ template <class V, std::size_t kVectors>
   if (rows.bias[0] != nullptr) {
     unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
       unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
-        const std::size_t column = first + v * V::kLanes;
-        const std::size_t left = p.tokens > column ? p.tokens - column : 0;
-        acc[r][v] = V::add32(acc[r][v], V::load_s32(rows.bias[r] + column, left));
+        acc[r][v] = V::add32(acc[r][v], V::load(rows.bias[r] + first + v * V::kLanes));
       });
     });
   }
@@ -161,7 +159,7 @@ template <class V, std::size_t kVectors>
   using I = typename V::I;
   const std::byte* panel = scratch + l.keys + first * l.key_groups * 4;
   I acc[kTileRows][kVectors];
-  start_scores<V>(acc, p, l, rows, first, scratch);
+  start_scores<V>(acc, l, rows, first, scratch);
   if constexpr (V::kBytes) {
     const std::size_t whole = p.head_dim / 4;
     add_groups<V, DotBytes<V>, kVectors>(acc, rows.src, 0, whole, panel);
@@ -238,6 +236,10 @@ inline void for_each_panel(std::size_t columns, F&& f) noexcept {
   }
 }
 
+/// A level that looks scores up in 256 entries and multiplies bytes.
+template <class V>
+inline constexpr bool kWeighsScores = V::kBytes&& V::kByteTables;
+
 /// One tile of up to kTileRows rows at a time; the missing ones repeat the first and write nowhere.
 template <class V>
 class AttentionTile {
@@ -264,19 +266,22 @@ class AttentionTile {
   }
   void pack_keys_only() noexcept { pack_keys<V>(p_, l_, keys(), scratch_); }
 
-  /// Scores, then codes, of the queries from `first` on.
-  void make_map(std::size_t first_query, std::size_t rows) noexcept {
+  /// Scores of the queries from `first_query` on, as codes; behind the tokens they mean nothing.
+  void make_scores(std::size_t first_query, std::size_t rows) noexcept {
     const TileRows tile = score_rows(first_query, rows);
     for_each_panel<V>(p_.tokens, [&](std::size_t first, auto vectors) INTAGLIO_INLINE {
       score_tile<V, vectors.kNumber>(p_, l_, score_rescale_, tile, first, scratch_);
     });
-    const bool biased = p_.bias.side != 0;
+    for (std::size_t r = 0; p_.bias.side != 0 && p_.bias.shift != 0 && r < rows; ++r) {
+      const std::size_t query = first_query + r;
+      add_bias_to_codes<V>(p_, bias_of(query / p_.bias.width, query % p_.bias.width), codes(r));
+    }
+  }
+
+  /// The scores become codes of the softmax.
+  void make_map(std::size_t rows) noexcept {
     const std::size_t last = (l_.vectors - 1) * kVectorBytes<V>;
-    for (std::size_t r = 0; r < kTileRows; ++r) {
-      if (biased && p_.bias.shift != 0 && r < rows) {
-        const std::size_t query = first_query + r;
-        add_bias_to_codes<V>(p_, bias_of(query / p_.bias.width, query % p_.bias.width), codes(r));
-      }
+    for (std::size_t r = 0; r < rows; ++r) {
       V::store(codes(r) + last, V::and_bits(V::load(codes(r) + last), last_mask_));
     }
     const ScoreRows scores = {codes(0), l_.row_bytes, p_.tokens, l_.vectors};
@@ -287,22 +292,26 @@ class AttentionTile {
     }
   }
 
+  /// Scores of a row-relative softmax become weights without being codes before.
+  bool weighs_scores() const noexcept {
+    return kWeighsScores<V> && p_.softmax.form == SoftmaxForm::kRowRelative;
+  }
+
+  /// P v; weighs scores, or the codes of the map.
   void attend(std::size_t first_query, std::size_t rows) noexcept {
     TileRows tile;
     tile.first_plane = uniform() ? 1 : 0;
     std::uint8_t nowhere[kMaxHeadDim];
     for (std::size_t r = 0; r < kTileRows; ++r) {
-      std::byte* weights = scratch_ + l_.weights + 2 * (r < rows ? r : 0) * l_.row_bytes;
-      tile.src[r] = weights;
+      tile.src[r] = weights(r < rows ? r : 0);
       tile.dst[r] = r < rows ? result(first_query + r, nowhere) : nowhere;
       tile.term[r] = 0;
-      if (r >= rows) continue;
-      const std::int32_t sum =
-          uniform()
-              ? copy_weights<V>(codes(r), l_.vectors, last_mask_, weights, l_.row_bytes)
-              : make_weights<V>(table_, codes(r), l_.vectors, last_mask_, weights, l_.row_bytes);
-      if constexpr (V::kBytes) tile.term[r] = (128 - p_.attend.zero_src) * sum;
-      set_multiplier(r, sum);
+    }
+    std::int32_t sums[kTileRows];
+    weigh(rows, sums);
+    for (std::size_t r = 0; r < rows; ++r) {
+      if constexpr (V::kBytes) tile.term[r] = (128 - p_.attend.zero_src) * sums[r];
+      set_multiplier(r, sums[r]);
     }
     for_each_panel<V>(p_.head_dim, [&](std::size_t first, auto vectors) INTAGLIO_INLINE {
       attend_tile<V, vectors.kNumber>(p_, l_, attend_rescale_, tile, first, scratch_);
@@ -342,6 +351,63 @@ class AttentionTile {
   }
 
  protected:
+  /// Makes weights of all rows, and their sums.
+  void weigh(std::size_t rows, std::int32_t* sums) noexcept {
+    if constexpr (kWeighsScores<V>) {
+      if (weighs_scores()) {
+        std::uint8_t maximum[kTileRows];
+        for (std::size_t r = 0; r < rows; ++r) maximum[r] = maximum_of(r);
+        for (std::size_t r = 0; r < rows; ++r) {
+          sums[r] = V::sum_s32(weigh_scores(r, maximum[r], weights(r)));
+        }
+        return;
+      }
+    }
+    for (std::size_t r = 0; r < rows; ++r) {
+      sums[r] =
+          uniform()
+              ? copy_weights<V>(codes(r), l_.vectors, last_mask_, weights(r), l_.row_bytes)
+              : make_weights<V>(table_, codes(r), l_.vectors, last_mask_, weights(r), l_.row_bytes);
+    }
+  }
+
+  /// Of a row of scores.
+  [[gnu::always_inline]] std::uint8_t maximum_of(std::size_t r) const noexcept {
+    const std::size_t last = (l_.vectors - 1) * kVectorBytes<V>;
+    auto best = V::and_bits(V::load(codes(r) + last), last_mask_);
+    for (std::size_t i = 0; i < last; i += kVectorBytes<V>) {
+      best = V::max_u8(best, V::load(codes(r) + i));
+    }
+    return V::maximum_u8(best);
+  }
+
+  /// Weights of a row of scores, both planes. Returns their sum, spread over the lanes.
+  [[gnu::always_inline]] typename V::I weigh_scores(std::size_t r, std::uint8_t maximum,
+                                                    std::byte* upper) const noexcept {
+    const std::uint8_t* const row = codes(r);
+    const std::size_t last = (l_.vectors - 1) * kVectorBytes<V>;
+    std::byte* const lower = upper + l_.row_bytes;
+    const auto from = V::set1_8(maximum);
+    auto high_sums = V::zero();
+    auto low_sums = V::zero();
+    for (std::size_t i = 0; i <= last; i += kVectorBytes<V>) {
+      auto code = V::sub8(from, V::load(row + i));
+      if (!table_.identity) code = V::lookup256(V::load_table256(table_.map), code);
+      const auto index = V::add8(code, V::set1_8(kZeroBehind));
+      auto high = V::lookup16(V::load_table16(table_.high), index);
+      auto low = V::lookup16(V::load_table16(table_.low), index);
+      if (i == last) {
+        high = V::and_bits(high, last_mask_);
+        low = V::and_bits(low, last_mask_);
+      }
+      V::store(upper + i, high);
+      V::store(lower + i, low);
+      high_sums = V::dot_u8s8(high_sums, high, V::set1_8(1));
+      low_sums = V::dot_u8s8(low_sums, low, V::set1_8(1));
+    }
+    return V::add32(V::sll32(high_sums, 8), low_sums);
+  }
+
   /// The queries from `first_query` on as rows of scores.
   TileRows score_rows(std::size_t first_query, std::size_t rows) const noexcept {
     TileRows tile;
@@ -390,6 +456,9 @@ class AttentionTile {
   bool uniform() const noexcept { return p_.softmax.form == SoftmaxForm::kUniform; }
   std::uint8_t* codes(std::size_t row) const noexcept {
     return reinterpret_cast<std::uint8_t*>(scratch_ + l_.scores) + row * l_.row_bytes;
+  }
+  std::byte* weights(std::size_t row) const noexcept {
+    return scratch_ + l_.weights + 2 * row * l_.row_bytes;
   }
   /// How far a value of this code is shifted; negative: its weight is 0.
   int shift_of(std::uint8_t code) const noexcept {

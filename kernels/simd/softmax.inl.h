@@ -395,6 +395,10 @@ inline void make_codes(const SoftmaxParams& params, const SoftmaxTable& t, const
   }
 }
 
+/// Added to a code, makes the index of its weight in a table of 16: kZeroCode becomes 0x80, which
+/// looks up 0.
+inline constexpr std::uint8_t kZeroBehind = 0x70;
+
 /// Weights of codes. kBytes: two planes of u8, `plane` bytes apart, upper half first; else s16,
 /// negated. Behind the tokens they are zero. Returns the sum of the row's weights.
 template <class V>
@@ -403,7 +407,7 @@ inline std::int32_t make_weights(const SoftmaxTable& t, const std::uint8_t* code
                                  std::size_t plane) noexcept {
   const auto high_table = V::load_table16(t.high);
   const auto low_table = V::load_table16(t.low);
-  const auto offset = V::set1_8(0x70);  // kZeroCode becomes 0x80, which looks up 0
+  const auto offset = V::set1_8(kZeroBehind);
   auto high_sums = V::zero();
   auto low_sums = V::zero();
   for (std::size_t i = 0; i < vectors; ++i) {

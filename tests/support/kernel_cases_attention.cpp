@@ -118,7 +118,7 @@ kernels::BiasParams bias_params(Rng& rng, const Window& window) {
 }
 
 std::vector<std::int32_t> bias_values(Rng& rng, const kernels::BiasParams& bias) {
-  const std::size_t count = bias.width * bias.side * bias.width;
+  const std::size_t count = bias.width * bias.side * bias.width + kernels::kBiasPadding;
   const std::int64_t reach = std::int64_t{1} << pick(rng, 8, 30);
   return make_values<std::int32_t>(rng, count, Fill::kRandom, -reach, reach);
 }
