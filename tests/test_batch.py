@@ -232,20 +232,66 @@ class Batch(BatchCase):
             done = self.classify(self.list, form, "--output", "/dev/full", status=3)
             self.assertIn("/dev/full: cannot write: No space left", done.stderr)
 
-    def test_the_largest_size_of_a_file(self):
-        """As a full disk: part of the rows fit, half a row too."""
-        folder = self.new_folder()
-        output = folder / "out.jsonl"
-        arguments = [CLASSIFY, self.model, self.list, "--json", "--output", output, "--resume"]
-        size = 100_001
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False,
+    def check_too_large(self, size, *arguments):
+        """A run that may write no file of more than `size` bytes, as on a full disk. It says so, and
+        nothing that looks like success."""
+        done = subprocess.run([str(part) for part in (CLASSIFY, *arguments)], capture_output=True,
+                              text=True, check=False,
                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE,
                                                                     (size, size)))
         self.assertEqual(done.returncode, 3, done.stderr)
-        self.assertIn("File too large", done.stderr)
-        self.assertEqual(output.stat().st_size, size)
-        run(*arguments, status=1)
-        self.assertEqual(output.read_bytes(), self.whole("--json"))
+        self.assertRegex(done.stderr,
+                         r"^(intaglio-classify: .*\n)*intaglio-classify: /.*: cannot write: "
+                         r"File too large\n$")
+        self.assertEqual(done.stdout, "")
+
+    def test_the_largest_size_of_a_file(self):
+        """Part of the rows fit, half a row too; few rows are written at the end only."""
+        for images, size, status in ((self.list, 100_001, 1), (self.samples[0], 10, 0)):
+            output = self.new_folder() / "out.jsonl"
+            arguments = (self.model, images, "--json", "--output", output, "--resume")
+            self.check_too_large(size, *arguments)
+            self.assertEqual(output.stat().st_size, size)
+            run(CLASSIFY, *arguments, status=status)
+            self.assertEqual(output.read_text(encoding="utf-8"),
+                             self.classify(images, "--json", status=status).stdout)
+
+    def test_the_largest_size_of_a_merged_file(self):
+        folder = self.new_folder()
+        parts = [folder / f"part{i}" for i in range(2)]
+        for i, part in enumerate(parts):
+            self.classify(self.list, "--json", "--output", part, "--shard", f"{i}/2", status=1)
+        before = contents(folder)
+        arguments = ("merge", *parts, "--output", folder / "merged")
+        size = max(part.stat().st_size for part in parts)
+        for too_small in (0, 1, size, len(self.whole("--json")) - 1):
+            self.check_too_large(too_small, *arguments)
+            self.assertEqual(contents(folder), before)
+            self.assertFalse((folder / "merged.part").exists())
+        # What was merged before stays.
+        (folder / "merged").write_text("before", encoding="utf-8")
+        self.check_too_large(size, *arguments, "--overwrite")
+        self.assertEqual(contents(folder), {**before, "merged": b"before"})
+        run(CLASSIFY, *arguments, "--overwrite")
+        self.assertEqual((folder / "merged").read_bytes(), self.whole("--json"))
+
+    def test_a_missing_part(self):
+        """Where the numbers still fit, merge cannot see it: the list can."""
+        folder = self.new_folder()
+        images = self.samples[:6]
+        parts = [folder / f"part{i}" for i in range(3)]
+        for i, part in enumerate(parts):
+            self.classify(*images, "--csv", "--output", part, "--shard", f"{i}/3")
+        check = (*images, "--csv", "--resume", "--output")
+        for number, present in enumerate((parts[1:], parts[::2], parts[:2], parts[::-1])):
+            merged = folder / f"merged{number}"
+            run(CLASSIFY, "merge", *present, "--output", merged)
+            self.assertRegex(self.classify(*check, merged, status=2).stderr,
+                             r"merged\d, image [123]: the list has")
+        run(CLASSIFY, "merge", *parts, "--output", folder / "merged")
+        whole = (folder / "merged").read_bytes()
+        self.assertIn("6 images, 5 of an earlier run", self.classify(*check, folder / "merged").stderr)
+        self.assertEqual((folder / "merged").read_bytes(), whole)
 
     def test_closed_pipe(self):
         process = subprocess.Popen([CLASSIFY, self.model, self.list, "--json"],

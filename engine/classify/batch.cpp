@@ -255,8 +255,10 @@ class Batch {
     tensors_.finish();
     summary_.first = start_;
     summary_.seconds = seconds;
-    write_summary();
+    const bool in_output = append_summary();
+    // A full disk may be told at the very end: nothing looks like success before.
     output_.close();
+    print_summary(in_output);
     return summary_.failed == 0 ? 0 : kExitSomeFailed;
   }
 
@@ -282,15 +284,21 @@ class Batch {
     die_by(held_signal());
   }
 
-  void write_summary() {
+  /// Whether the summary belongs to the rows.
+  bool append_summary() {
     const bool eval = !options_.eval.empty();
-    const bool in_output = options_.format == RowFormat::kText && options_.output.empty();
     if (eval && options_.format == RowFormat::kJson) {
       output_.append(summary_json(summary_) + '\n');
-    } else if (in_output) {
-      output_.append(summary_text(summary_, eval) + '\n');
-    } else {
-      std::fprintf(stderr, "%s\n", summary_text(summary_, eval).c_str());
+      return true;
+    }
+    if (options_.format != RowFormat::kText || !options_.output.empty()) return false;
+    output_.append(summary_text(summary_, eval) + '\n');
+    return true;
+  }
+
+  void print_summary(bool in_output) const {
+    if (!in_output) {
+      std::fprintf(stderr, "%s\n", summary_text(summary_, !options_.eval.empty()).c_str());
     }
     const std::string stages = stages_text(summary_);
     if (!stages.empty()) std::fprintf(stderr, "%s\n", stages.c_str());

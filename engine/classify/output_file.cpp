@@ -124,12 +124,18 @@ std::filesystem::path WholeFile::written_for(const std::filesystem::path& path) 
   return part_of(followed(path));
 }
 
+WholeFile::~WholeFile() {
+  // Still locked: it is nobody else's.
+  if (!finished_ && written_ != target_) ::unlink(written_.c_str());
+}
+
 void WholeFile::finish() {
   // Locked until it has its name: nobody else may write to it before.
   file_.sync();
   if (written_ != target_ && ::rename(written_.c_str(), target_.c_str()) != 0) {
     throw Error(ErrorCode::kIo, target_.string() + ": cannot replace: " + std::strerror(errno));
   }
+  finished_ = true;
   file_.close();
 }
 

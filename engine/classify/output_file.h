@@ -43,11 +43,14 @@ class OutputFile {
 };
 
 /// A new file in place of `path`, whole or not at all: it is written as `path` with ".part" behind,
-/// which a process that was killed leaves and the next one replaces. Links are followed; a device
-/// or a pipe is written to directly.
+/// which a process that was killed leaves and the next one replaces; after an error nothing is
+/// left. Links are followed; a device or a pipe is written to directly.
 class WholeFile {
  public:
   explicit WholeFile(const std::filesystem::path& path);
+  ~WholeFile();
+  WholeFile(const WholeFile&) = delete;
+  WholeFile& operator=(const WholeFile&) = delete;
   /// What that writes to at first.
   static std::filesystem::path written_for(const std::filesystem::path& path);
   OutputFile& file() { return file_; }
@@ -57,6 +60,7 @@ class WholeFile {
  private:
   std::filesystem::path target_, written_;
   OutputFile file_;
+  bool finished_ = false;
 };
 
 }  // namespace intaglio
