@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <exception>
 #include <memory>
+#include <new>
 #include <string>
 
 #include "engine/cpu_quota.h"
@@ -25,8 +26,11 @@ ThreadPool::ThreadPool(std::size_t threads) : process_(::getpid()) {
   try {
     workers_.reserve(total - 1);
     for (std::size_t i = 1; i < total; ++i) workers_.emplace_back([this, i] { work(i); });
-  } catch (const std::exception& e) {
+  } catch (const std::bad_alloc&) {
     stop();  // a thread that is not joined would end the program
+    throw;
+  } catch (const std::exception& e) {
+    stop();
     throw Error(ErrorCode::kLimit,
                 "cannot start " + std::to_string(total) + " threads: " + e.what());
   }

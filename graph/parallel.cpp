@@ -4,7 +4,6 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -31,8 +30,8 @@ void run_pieces(std::size_t count, std::size_t threads,
   helpers.reserve(std::min(threads, count));
   try {
     while (helpers.size() + 1 < std::min(threads, count)) helpers.emplace_back(work);
-  } catch (const std::system_error&) {
-    // Fewer threads then.
+  } catch (const std::exception&) {
+    // Fewer threads then, for want of memory too.
   }
   work();
   for (std::thread& helper : helpers) helper.join();

@@ -1,48 +1,13 @@
-// A session allocates nothing once it is built. A program of its own, because it replaces operator
-// new; sanitizers have their own.
+// A session allocates nothing once it is built. A program of its own, because of counted_new.h.
 #include <algorithm>
-#include <atomic>
 #include <catch2/catch.hpp>
 #include <cstdint>
-#include <cstdlib>
 #include <new>
 
 #include "engine/thread_pool.h"
 #include "tests/support/c_handles.h"
+#include "tests/support/counted_new.h"
 #include "tests/support/counting_resource.h"
-
-namespace {
-std::atomic<std::size_t> allocations = 0;
-std::atomic<std::size_t> largest = 0;  // since it was last set to 0; of one thread
-}  // namespace
-
-// Counts every allocation of this program.
-void* operator new(std::size_t size) {
-  ++allocations;
-  if (size > largest) largest = size;
-  void* p = std::malloc(size == 0 ? 1 : size);
-  if (p == nullptr) throw std::bad_alloc();
-  return p;
-}
-void* operator new(std::size_t size, std::align_val_t alignment) {
-  ++allocations;
-  if (size > largest) largest = size;
-  void* p = std::aligned_alloc(static_cast<std::size_t>(alignment), size);
-  if (p == nullptr) throw std::bad_alloc();
-  return p;
-}
-void operator delete(void* p, std::align_val_t) noexcept {
-  std::free(p);
-}
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
-  std::free(p);
-}
-void operator delete(void* p) noexcept {
-  std::free(p);
-}
-void operator delete(void* p, std::size_t) noexcept {
-  std::free(p);
-}
 
 namespace intaglio::test {
 
@@ -82,11 +47,11 @@ TEST_CASE("a session takes its memory where it is told to") {
   std::vector<std::byte> block(kRoom);
   std::pmr::monotonic_buffer_resource resource(block.data(), block.size(),
                                                std::pmr::null_memory_resource());
-  largest = 0;
+  counted_new.largest = 0;
   Session session(model, nullptr, &resource);
   session.features(image);
   CHECK(std::ranges::equal(session.run(image), expected));
-  CHECK(largest < model.session_bytes() / 8);
+  CHECK(counted_new.largest < model.session_bytes() / 8);
 }
 
 TEST_CASE("a session allocates nothing per image") {
@@ -100,13 +65,13 @@ TEST_CASE("a session allocates nothing per image") {
   Session shared(model, &pool);
   alone.run(views, logits);
   shared.run(views, logits);
-  const std::size_t before = allocations;
+  const std::size_t before = counted_new.calls;
   for (int i = 0; i < 10; ++i) {
     alone.run(views, logits);
     alone.run(images[0]);
     shared.run(views, logits);
   }
-  CHECK(allocations == before);
+  CHECK(counted_new.calls == before);
 }
 
 TEST_CASE("nor does one of C") {
@@ -119,9 +84,9 @@ TEST_CASE("nor does one of C") {
                                 logits.data(), logits.size());
   };
   REQUIRE(run() == INTAGLIO_OK);
-  const std::size_t before = allocations;
+  const std::size_t before = counted_new.calls;
   const intaglio_status status = run();
-  CHECK(allocations == before);
+  CHECK(counted_new.calls == before);
   CHECK(status == INTAGLIO_OK);
   CHECK(logits == expected.logits);
 }

@@ -2,48 +2,39 @@
 #include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <thread>
-#include <utility>
 
 #include "engine/decode_image.h"
 #include "engine/preprocess.h"
-#include "graph/model_file.h"
 #include "tests/support/c_handles.h"
-#include "tests/support/swin_micro.h"
 
 namespace intaglio::test {
 namespace {
 
-/// Counts the caller's memory.
-struct Memory {
-  std::size_t held = 0, calls = 0, offset = 0;
-  bool refuses = false;
-  bool aligned = true;  // as c_api.h says
+/// An image file, and what C++ makes of it for the embedded model.
+struct Sample {
+  Expected expected;
+  ModelHandle model = parse(expected.file);
+  intaglio_preprocessing preprocessing = INTAGLIO_PREPROCESSING_INIT;
+  PreprocessorHandle preprocessor;
+  Image decoded = load_image(kSample);
+  Image wanted = preprocess(decoded, expected.model.preprocessing());
 
-  static void* allocate(void* context, std::size_t size, std::size_t alignment) {
-    auto& self = *static_cast<Memory*>(context);
-    self.aligned = self.aligned && alignment == 64;
-    if (self.refuses) return nullptr;
-    self.held += size;
-    ++self.calls;
-    return static_cast<std::byte*>(
-               std::aligned_alloc(alignment, (size / alignment + 2) * alignment)) +
-           self.offset;
+  Sample() {
+    REQUIRE(intaglio_model_preprocessing(model.get(), &preprocessing) == INTAGLIO_OK);
+    intaglio_preprocessor* made = nullptr;
+    REQUIRE(intaglio_preprocessor_create(&preprocessing, &made) == INTAGLIO_OK);
+    preprocessor.reset(made);
   }
-  static void deallocate(void* context, void* memory, std::size_t size, std::size_t) {
-    auto& self = *static_cast<Memory*>(context);
-    self.held -= size;
-    std::free(static_cast<std::byte*>(memory) - self.offset);
-  }
-  intaglio_session_options options() {
-    intaglio_session_options options = INTAGLIO_SESSION_OPTIONS_INIT;
-    options.allocate = allocate;
-    options.deallocate = deallocate;
-    options.allocator_context = this;
-    return options;
+
+  /// What C makes of it.
+  std::vector<std::uint8_t> pixels_of(const intaglio_image_view& image) const {
+    std::vector<std::uint8_t> pixels(wanted.pixels.size());
+    REQUIRE(intaglio_preprocessor_run(preprocessor.get(), &image, pixels.data(), pixels.size()) ==
+            INTAGLIO_OK);
+    return pixels;
   }
 };
 
@@ -140,63 +131,6 @@ TEST_CASE("C: sessions of one model on many threads") {
   CHECK(right == 2 * 16);
 }
 
-TEST_CASE("C: a session takes the caller's memory") {
-  const Expected expected;
-  const ModelHandle model = parse(expected.file);
-  Memory memory;
-  intaglio_session_options options = memory.options();
-  {
-    const SessionHandle session = make_session(model, &options);
-    const std::size_t calls = memory.calls;
-    CHECK(memory.held >= expected.model.session_bytes());
-    CHECK(expected.equal(session.get()));
-    CHECK(memory.calls == calls);
-  }
-  CHECK(memory.aligned);
-  CHECK(memory.held == 0);
-  intaglio_session* session = nullptr;
-  memory.offset = 8;
-  check_status(intaglio_session_create(model.get(), &options, &session), INTAGLIO_INVALID_ARGUMENT,
-               "not aligned");
-  CHECK(memory.held == 0);
-  memory.refuses = true;
-  check_status(intaglio_session_create(model.get(), &options, &session), INTAGLIO_OUT_OF_MEMORY,
-               "out of memory");
-  options.deallocate = nullptr;
-  check_status(intaglio_session_create(model.get(), &options, &session), INTAGLIO_INVALID_ARGUMENT,
-               "deallocate");
-  CHECK(session == nullptr);
-}
-
-TEST_CASE("C: a session whose memory is refused goes on when there is some") {
-  const TestModel file = {"swin_micro", serialize_model(swin_micro(true))};
-  const ModelHandle model = parse(file);
-  Memory memory;
-  intaglio_session_options options = memory.options();
-  const SessionHandle session = make_session(model, &options);
-  const SessionHandle plain = make_session(model);
-  const std::size_t classes = describe(model).classes;
-  const auto run = [&](const SessionHandle& with, int side) {
-    const Image image(side, side);
-    const intaglio_image_view view = view_of(image);
-    std::vector<std::int32_t> logits(classes);
-    const intaglio_status status =
-        intaglio_session_run(with.get(), &view, 1, logits.data(), classes);
-    return std::pair(status, logits);
-  };
-  const auto small = run(plain, 56);
-  const auto large = run(plain, 160);
-  REQUIRE((small.first == INTAGLIO_OK && large.first == INTAGLIO_OK));
-  CHECK(run(session, 56) == small);
-  memory.refuses = true;
-  check_status(run(session, 160).first, INTAGLIO_OUT_OF_MEMORY, "out of memory");
-  check_status(run(session, 160).first, INTAGLIO_OUT_OF_MEMORY, "out of memory");
-  check_status(run(session, 56).first, INTAGLIO_OUT_OF_MEMORY, "out of memory");
-  memory.refuses = false;
-  CHECK(run(session, 56) == small);
-  CHECK(run(session, 160) == large);
-}
-
 TEST_CASE("C: features") {
   const Expected expected;
   const ModelHandle model = parse(expected.file);
@@ -242,70 +176,64 @@ TEST_CASE("C: features") {
                "feature 0 of 0");
 }
 
-TEST_CASE("C: an image file becomes a class, from any pixel format") {
-  const Expected expected;
-  const ModelHandle model = parse(expected.file);
-  const SessionHandle session = make_session(model);
-  intaglio_preprocessing preprocessing = INTAGLIO_PREPROCESSING_INIT;
-  REQUIRE(intaglio_model_preprocessing(model.get(), &preprocessing) == INTAGLIO_OK);
-  intaglio_preprocessor* made = nullptr;
-  REQUIRE(intaglio_preprocessor_create(&preprocessing, &made) == INTAGLIO_OK);
-  const PreprocessorHandle preprocessor(made);
-
-  const Image decoded = load_image(kSample);
-  const Image wanted = preprocess(decoded, expected.model.preprocessing());
+TEST_CASE("C: an image becomes pixels, from a path, from memory, in another format") {
+  const Sample sample;
   std::ifstream stream(kSample, std::ios::binary);
   const std::string bytes(std::istreambuf_iterator<char>(stream), {});
   intaglio_image* loaded[2] = {};
   REQUIRE(intaglio_image_load(kSample.c_str(), nullptr, &loaded[0]) == INTAGLIO_OK);
   REQUIRE(intaglio_image_decode(bytes.data(), bytes.size(), "A", nullptr, &loaded[1]) ==
           INTAGLIO_OK);
-  std::vector<std::uint8_t> pixels(wanted.pixels.size());
+  const Image& decoded = sample.decoded;
   for (intaglio_image* image : loaded) {
     const ImageHandle handle(image);
     intaglio_image_view view = {};
     REQUIRE(intaglio_image_pixels(image, &view) == INTAGLIO_OK);
     REQUIRE((view.width == decoded.width && view.height == decoded.height));
     CHECK(std::equal(decoded.pixels.begin(), decoded.pixels.end(), view.data));
-    std::ranges::fill(pixels, std::uint8_t{0});
-    REQUIRE(intaglio_preprocessor_run(preprocessor.get(), &view, pixels.data(), pixels.size()) ==
-            INTAGLIO_OK);
-    CHECK(pixels == wanted.pixels);
+    CHECK(sample.pixels_of(view) == sample.wanted.pixels);
   }
   std::vector<std::uint8_t> bgra(decoded.pixels.size() / 3 * 4, 99);
   for (std::size_t i = 0; i < decoded.pixels.size(); ++i) {
     bgra[i / 3 * 4 + 2 - i % 3] = decoded.pixels[i];
   }
-  const intaglio_image_view view = {bgra.data(), decoded.width, decoded.height,
-                                    4 * static_cast<std::size_t>(decoded.width), INTAGLIO_BGRA};
-  std::ranges::fill(pixels, std::uint8_t{0});
-  REQUIRE(intaglio_preprocessor_run(preprocessor.get(), &view, pixels.data(), pixels.size()) ==
-          INTAGLIO_OK);
-  CHECK(pixels == wanted.pixels);
+  CHECK(sample.pixels_of({bgra.data(), decoded.width, decoded.height,
+                          4 * static_cast<std::size_t>(decoded.width), INTAGLIO_BGRA}) ==
+        sample.wanted.pixels);
+}
 
-  std::vector<std::int32_t> logits(expected.model.classes());
-  const intaglio_image_view input = {pixels.data(), preprocessing.width, preprocessing.height,
-                                     3 * static_cast<std::size_t>(preprocessing.width),
-                                     INTAGLIO_RGB};
+TEST_CASE("C: an image becomes a class") {
+  const Sample sample;
+  const Model& reference = sample.expected.model;
+  const SessionHandle session = make_session(sample.model);
+  const std::vector<std::uint8_t> pixels = sample.pixels_of(view_of(sample.decoded));
+  const int width = sample.preprocessing.width;
+  const intaglio_image_view input = {pixels.data(), width, sample.preprocessing.height,
+                                     3 * static_cast<std::size_t>(width), INTAGLIO_RGB};
+  std::vector<std::int32_t> logits(reference.classes());
   REQUIRE(intaglio_session_run(session.get(), &input, 1, logits.data(), logits.size()) ==
           INTAGLIO_OK);
   intaglio_prediction best[3];
   REQUIRE(intaglio_top_k(logits.data(), logits.size(), best, 3) == INTAGLIO_OK);
-  CHECK(expected.model.label(best[0].index) == "A");
+  CHECK(reference.label(best[0].index) == "A");
   CHECK(best[0].logit == logits[best[0].index]);
   CHECK((best[0].logit >= best[1].logit && best[1].logit >= best[2].logit));
   std::vector<double> shares(logits.size());
-  REQUIRE(intaglio_probabilities(logits.data(), logits.size(), expected.model.logit_scale(),
+  REQUIRE(intaglio_probabilities(logits.data(), logits.size(), reference.logit_scale(),
                                  shares.data()) == INTAGLIO_OK);
-  CHECK(shares == probabilities(logits, expected.model.logit_scale()));
+  CHECK(shares == probabilities(logits, reference.logit_scale()));
+}
 
+TEST_CASE("C: a float tensor becomes the pixels it was made of") {
+  const Sample sample;
+  const std::vector<std::uint8_t>& pixels = sample.wanted.pixels;
   std::vector<float> tensor(pixels.size());
   for (std::size_t i = 0; i < tensor.size(); ++i) {
-    tensor[i] = static_cast<float>((pixels[i] / 255.0 - preprocessing.mean[i % 3]) /
-                                   preprocessing.std[i % 3]);
+    tensor[i] = static_cast<float>((pixels[i] / 255.0 - sample.preprocessing.mean[i % 3]) /
+                                   sample.preprocessing.std[i % 3]);
   }
   std::vector<std::uint8_t> codes(pixels.size());
-  REQUIRE(intaglio_pixels_of(tensor.data(), tensor.size(), INTAGLIO_NHWC, &preprocessing,
+  REQUIRE(intaglio_pixels_of(tensor.data(), tensor.size(), INTAGLIO_NHWC, &sample.preprocessing,
                              codes.data()) == INTAGLIO_OK);
   CHECK(codes == pixels);
 }
