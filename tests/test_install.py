@@ -194,18 +194,24 @@ class Install(unittest.TestCase):
 
     def test_inside_another_project(self):
         where = f"-DINTAGLIO_SOURCE={SOURCE}"
-        self.outside("subdirectory", COMPILER, "-DMODE=subdirectory", where, build=False)
+        # It does the same, once it has the sources.
+        self.outside("fetch", COMPILER, "-DMODE=fetch", where, build=False)
         self.outside("subdirectory_shared", COMPILER, "-DMODE=subdirectory", where,
                      "-DBUILD_SHARED_LIBS=ON", build=False)
-        folder = self.outside("fetch", COMPILER, "-DMODE=fetch", where)
-        self.check_classify(folder / "classify")
+        # What a host wants of its own sources must not break ours.
+        for compiler, wish in (("g++", ()), ("clang++", ("-DCMAKE_UNITY_BUILD=ON",))):
+            with self.subTest(compiler=compiler):
+                folder = self.outside(f"subdirectory_{compiler}", compiler, "-DMODE=subdirectory",
+                                      where, *wish)
+                self.check_classify(folder / "classify")
+                # Nobody asked for those.
+                self.assertFalse([path for pattern in ("libintaglio_convert*", "*.so*")
+                                  for path in folder.rglob(pattern)])
         self.assertIn("No tests were found", run("ctest", "--test-dir", folder, "-N").stderr +
                       run("ctest", "--test-dir", folder).stderr)
         run("cmake", "--install", folder, "--prefix", folder / "installed")
         self.assertEqual([path.name for path in (folder / "installed").rglob("*") if path.is_file()],
                          ["classify"])
-        # Nobody asked for those.
-        self.assertFalse(list(folder.rglob("libintaglio_convert*")) + list(folder.rglob("*.so*")))
 
     def test_debian_packages(self):
         packages = self.folder / "packages"
@@ -221,6 +227,8 @@ class Install(unittest.TestCase):
         runtime = run("dpkg-deb", "-f", names[f"libintaglio{SOVERSION}"], "Depends").stdout
         self.assertEqual(set(re.findall(r"[a-z][a-z0-9.+-]+(?= |,|$)", re.sub(r"\(.*?\)", "", runtime))),
                          {"libc6", "libgcc-s1", "libstdc++6"})
+        self.assertRegex(run("dpkg-deb", "-f", names["libintaglio-dev"], "Maintainer").stdout,
+                         r"^[^<>@]+ <[^<>@\s]+@[^<>@\s]+>\n$")
         self.assertIn("libjpeg", run("dpkg-deb", "-f", names[f"libintaglio-image{SOVERSION}"]).stdout)
         self.assertIn(f"libintaglio{SOVERSION} (= ",
                       run("dpkg-deb", "-f", names["libintaglio-dev"], "Depends").stdout)
