@@ -12,6 +12,7 @@
 #include "graph/check.h"
 #include "graph/error.h"
 #include "graph/fields.h"
+#include "graph/json_value.h"
 
 namespace intaglio {
 namespace {
@@ -157,25 +158,27 @@ std::string dump(const Json& json) {
 /// Fields of one JSON object: every one must be asked for exactly once, none may be left over.
 class Object {
  public:
-  Object(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
-    if (!json.is_object()) fail(where_ + ": expected a JSON object");
+  Object(const JsonValue& json, std::string where)
+      : fields_(json.object()), where_(std::move(where)) {
+    if (fields_ == nullptr) fail(where_ + ": expected a JSON object");
   }
-  bool has(const char* field) const { return json_.contains(field); }
-  const Json& get(const char* field) {
-    const auto it = json_.find(field);
-    if (it == json_.end()) fail(where_ + ": field '" + field + "' is missing");
+  const JsonValue::Object& fields() const { return *fields_; }
+  bool has(const char* field) const { return fields_->contains(field); }
+  const JsonValue& get(const char* field) {
+    const auto it = fields_->find(field);
+    if (it == fields_->end()) fail(where_ + ": field '" + field + "' is missing");
     asked_.insert(field);
-    return *it;
+    return it->second;
   }
-  std::string string(const char* field) {
-    const Json& json = get(field);
-    if (!json.is_string()) fail(where_ + ": field '" + field + "' must be a string");
-    return json.get<std::string>();
+  const std::string& string(const char* field) {
+    const std::string* text = get(field).string();
+    if (text == nullptr) fail(where_ + ": field '" + field + "' must be a string");
+    return *text;
   }
   double real(const char* field) {
-    const Json& json = get(field);
-    if (!json.is_number()) fail(where_ + ": field '" + field + "' must be a number");
-    return json.get<double>();
+    const std::optional<double> number = get(field).number();
+    if (!number) fail(where_ + ": field '" + field + "' must be a number");
+    return *number;
   }
   /// An integer in [low, high].
   std::int64_t integer(const char* field, std::int64_t low, std::int64_t high) {
@@ -183,33 +186,33 @@ class Object {
   }
   template <typename T>
   std::vector<T> integers(const char* field, std::int64_t low, std::int64_t high) {
-    const Json& json = get(field);
-    if (!json.is_array()) fail(where_ + ": field '" + field + "' must be an array");
+    const JsonValue::Array* array = get(field).array();
+    if (array == nullptr) fail(where_ + ": field '" + field + "' must be an array");
     std::vector<T> numbers;
-    for (const Json& item : json)
+    for (const JsonValue& item : *array) {
       numbers.push_back(static_cast<T>(integer(item, field, low, high)));
+    }
     return numbers;
   }
   void done() const {
-    for (const auto& [key, value] : json_.items()) {
+    for (const auto& [key, value] : *fields_) {
       if (!asked_.contains(key)) fail(where_ + ": unknown field '" + key + "'");
     }
   }
   const std::string& where() const { return where_; }
 
  private:
-  std::int64_t integer(const Json& json, const char* field, std::int64_t low, std::int64_t high) {
-    const bool fits = json.is_number_unsigned()
-                          ? json.get<std::uint64_t>() <= std::uint64_t(INT64_MAX)
-                          : json.is_number_integer();
-    if (!fits || json.get<std::int64_t>() < low || json.get<std::int64_t>() > high) {
+  std::int64_t integer(const JsonValue& json, const char* field, std::int64_t low,
+                       std::int64_t high) {
+    const std::optional<std::int64_t> number = json.integer();
+    if (!number || *number < low || *number > high) {
       fail(where_ + ": field '" + field + "' must be an integer in [" + std::to_string(low) + ", " +
            std::to_string(high) + "]");
     }
-    return json.get<std::int64_t>();
+    return *number;
   }
 
-  const Json& json_;
+  const JsonValue::Object* fields_;
   std::string where_;
   std::set<std::string> asked_;
 };
@@ -284,7 +287,7 @@ OpParams make_params(const std::string& kind, const std::string& where) {
   }
 }
 
-Value value_from_json(const Json& json, std::size_t index, const std::string& file) {
+Value value_from_json(const JsonValue& json, std::size_t index, const std::string& file) {
   Object object(json, file + ": value " + std::to_string(index));
   Value value;
   value.name = object.string("name");
@@ -306,18 +309,19 @@ Value value_from_json(const Json& json, std::size_t index, const std::string& fi
 }
 
 std::array<double, 3> triple(Object& object, const char* field) {
-  const Json& json = object.get(field);
+  const JsonValue::Array* array = object.get(field).array();
   std::array<double, 3> numbers{};
-  if (!json.is_array() || json.size() != 3)
-    fail(object.where() + ": '" + field + "' needs 3 numbers");
-  for (std::size_t i = 0; i < 3; ++i) {
-    if (!json[i].is_number()) fail(object.where() + ": '" + field + "' needs 3 numbers");
-    numbers[i] = json[i].get<double>();
+  bool all = array != nullptr && array->size() == numbers.size();
+  for (std::size_t i = 0; all && i < numbers.size(); ++i) {
+    const std::optional<double> number = (*array)[i].number();
+    numbers[i] = number.value_or(0);
+    all = number.has_value();
   }
+  if (!all) fail(object.where() + ": '" + field + "' needs 3 numbers");
   return numbers;
 }
 
-Preprocessing preprocessing_from_json(const Json& json, const std::string& file) {
+Preprocessing preprocessing_from_json(const JsonValue& json, const std::string& file) {
   Object object(json, file + ": preprocessing");
   Preprocessing p;
   p.resize = static_cast<int>(object.integer("resize", 1, 2 * std::int64_t{kMaxImageSide}));
@@ -334,14 +338,14 @@ Preprocessing preprocessing_from_json(const Json& json, const std::string& file)
   return p;
 }
 
-const Json& expect_array(const Json& json, const std::string& what) {
-  if (!json.is_array()) fail(what + " must be an array");
-  return json;
+const JsonValue::Array& expect_array(const JsonValue& json, const std::string& what) {
+  if (json.array() == nullptr) fail(what + " must be an array");
+  return *json.array();
 }
 
-void read_ops(const Json& json, const ValueIds& ids, const Safetensors& file, Graph& graph) {
+void read_ops(const JsonValue& json, const ValueIds& ids, const Safetensors& file, Graph& graph) {
   std::set<std::string> used;
-  for (const Json& item : expect_array(json, file.name() + ": ops")) {
+  for (const JsonValue& item : expect_array(json, file.name() + ": ops")) {
     Object object(item, file.name() + ": operation " + std::to_string(graph.ops.size()));
     Op op{object.string("name"), make_params(object.string("op"), object.where())};
     OpReader reader(object, op.name, ids, file, used);
@@ -354,11 +358,11 @@ void read_ops(const Json& json, const ValueIds& ids, const Safetensors& file, Gr
   }
 }
 
-Graph graph_from_json(const Json& json, const Safetensors& file) {
+Graph graph_from_json(const JsonValue& json, const Safetensors& file) {
   Object object(json, file.name() + ": graph");
   Graph graph;
   ValueIds ids;
-  for (const Json& item : expect_array(object.get("values"), file.name() + ": values")) {
+  for (const JsonValue& item : expect_array(object.get("values"), file.name() + ": values")) {
     graph.values.push_back(value_from_json(item, graph.values.size(), file.name()));
     if (!ids.emplace(graph.values.back().name, graph.values.size() - 1).second) {
       fail(file.name() + ": two values are called '" + graph.values.back().name + "'");
@@ -373,18 +377,18 @@ Graph graph_from_json(const Json& json, const Safetensors& file) {
   graph.output = id_of("output");
   read_ops(object.get("ops"), ids, file, graph);
   Object features(object.get("features"), file.name() + ": features");
-  for (const auto& [name, value] : object.get("features").items()) {
+  for (const auto& [name, value] : features.fields()) {
     const auto it = ids.find(features.string(name.c_str()));
     if (it == ids.end()) fail(features.where() + ": '" + name + "' names no value");
     graph.features.push_back({name, it->second});
   }
   graph.preprocessing = preprocessing_from_json(object.get("preprocessing"), file.name());
-  for (const Json& label : expect_array(object.get("labels"), file.name() + ": labels")) {
-    if (!label.is_string()) fail(file.name() + ": labels must be strings");
-    graph.labels.push_back(label.get<std::string>());
+  for (const JsonValue& label : expect_array(object.get("labels"), file.name() + ": labels")) {
+    if (label.string() == nullptr) fail(file.name() + ": labels must be strings");
+    graph.labels.push_back(*label.string());
   }
   Object provenance(object.get("provenance"), file.name() + ": provenance");
-  for (const auto& [key, value] : object.get("provenance").items()) {
+  for (const auto& [key, value] : provenance.fields()) {
     graph.provenance[key] = provenance.string(key.c_str());
   }
   object.done();
@@ -407,17 +411,7 @@ Graph graph_from_container(const Safetensors& file) {
                                              std::to_string(kModelFileVersion));
   }
   verify_checksum(file);
-  Json json;
-  try {
-    json = Json::parse(entry("graph"));
-  } catch (const Json::parse_error& e) {
-    // The exception's own text quotes the file.
-    fail(file.name() + ": graph: expected valid JSON, found an error at byte " +
-         std::to_string(e.byte));
-  } catch (const Json::exception&) {
-    fail(file.name() + ": graph: a number is out of range");
-  }
-  Graph graph = graph_from_json(json, file);
+  Graph graph = graph_from_json(JsonValue::parse(entry("graph"), file.name() + ": graph"), file);
   try {
     check(graph);
   } catch (const Error& e) {

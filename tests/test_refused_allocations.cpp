@@ -110,4 +110,13 @@ TEST_CASE("C: refused memory for threads, images and preprocessors") {
   CHECK(std::ranges::all_of(pixels, [](int value) { return value == 9; }));
 }
 
+TEST_CASE("C: refused memory for a model") {
+  const TestModel file = embedded_model();
+  intaglio_load_options options = INTAGLIO_LOAD_OPTIONS_INIT;
+  options.threads = 3;
+  CHECK(refuse_each_of<ModelHandle>([&](intaglio_model** made) {
+          return intaglio_model_parse(file.bytes.data(), file.bytes.size(), "m", &options, made);
+        }) > 1000);
+}
+
 }  // namespace intaglio::test
