@@ -1,7 +1,10 @@
 // Whichever allocation of a C function fails, its status tells, and nothing is lost.
 #include <algorithm>
+#include <atomic>
+#include <new>
 
 #include "graph/model_file.h"
+#include "graph/parallel.h"
 #include "tests/support/c_handles.h"
 #include "tests/support/counted_new.h"
 #include "tests/support/swin_micro.h"
@@ -113,10 +116,29 @@ TEST_CASE("C: refused memory for threads, images and preprocessors") {
 TEST_CASE("C: refused memory for a model") {
   const TestModel file = embedded_model();
   intaglio_load_options options = INTAGLIO_LOAD_OPTIONS_INIT;
-  options.threads = 3;
+  options.threads = 1;  // thousands of times: no others to wait for
   CHECK(refuse_each_of<ModelHandle>([&](intaglio_model** made) {
           return intaglio_model_parse(file.bytes.data(), file.bytes.size(), "m", &options, made);
         }) > 1000);
+}
+
+TEST_CASE("refused memory for helpers: there are fewer, or nothing is done") {
+  bool enough = false;
+  for (std::size_t number = 1; !enough; ++number) {
+    std::atomic<int> pieces = 0;
+    bool refused = false;
+    counted_new.refused = counted_new.calls + number;
+    try {
+      run_pieces(5, 3, [&](std::size_t) { ++pieces; });
+    } catch (const std::bad_alloc&) {
+      refused = true;
+    }
+    enough = counted_new.calls < counted_new.refused;
+    counted_new.refused = 0;
+    CHECK(pieces == (refused ? 0 : 5));
+    CHECK(refused == (number == 1));  // the list of helpers
+    CHECK((number >= 4) == enough);   // and one for each of them
+  }
 }
 
 }  // namespace intaglio::test
