@@ -102,9 +102,15 @@ class PercentileObserver : public MovingObserver {
     std::vector<float> copy(values.begin(), values.end());
     return {quantile(copy, 1 - kQuantile), quantile(copy, kQuantile)};
   }
-  /// With linear interpolation between neighbours. Reorders `values`.
+  /// With linear interpolation between neighbours. Reorders `values`. The authors' quantile has its
+  /// rank in float32, coarse enough to move the result; of more values than it takes they ask one
+  /// with a rank in double.
   static float quantile(std::vector<float>& values, double q) {
-    const double rank = q * static_cast<double>(values.size() - 1);
+    constexpr std::size_t kMostOfFloatRank = 16'000'000;
+    const auto last = static_cast<double>(values.size() - 1);
+    const double rank = values.size() > kMostOfFloatRank
+                            ? q * last
+                            : double{static_cast<float>(q) * static_cast<float>(last)};
     const auto below = static_cast<std::size_t>(rank);
     const auto at = values.begin() + static_cast<std::ptrdiff_t>(below);
     std::nth_element(values.begin(), at, values.end());
