@@ -106,7 +106,7 @@ class PercentileObserver : public MovingObserver {
   /// rank in float32, coarse enough to move the result; of more values than it takes they ask one
   /// with a rank in double.
   static float quantile(std::vector<float>& values, double q) {
-    constexpr std::size_t kMostOfFloatRank = 16'000'000;
+    constexpr std::size_t kMostOfFloatRank = std::size_t{1} << 24;
     const auto last = static_cast<double>(values.size() - 1);
     const double rank = values.size() > kMostOfFloatRank
                             ? q * last
@@ -116,8 +116,8 @@ class PercentileObserver : public MovingObserver {
     std::nth_element(values.begin(), at, values.end());
     if (at + 1 == values.end()) return *at;
     const float next = *std::min_element(at + 1, values.end());
-    const double rest = rank - static_cast<double>(below);
-    return static_cast<float>(double{*at} + rest * (double{next} - double{*at}));
+    const auto rest = static_cast<float>(rank - static_cast<double>(below));
+    return rest < 0.5F ? *at + rest * (next - *at) : next - (next - *at) * (1 - rest);
   }
 };
 
@@ -128,7 +128,7 @@ class OmseObserver : public MinmaxObserver {
     Grid best;
     double least = std::numeric_limits<double>::infinity();
     for (int i = 0; i < kShrinkSteps; ++i) {
-      const float share = 1 - 0.01F * static_cast<float>(i);
+      const auto share = static_cast<float>(1 - 0.01 * i);  // last bits as the authors'
       const Grid grid = shrunk(share);
       const double error = squared_error(last, 1, static_cast<float>(grid.scale),
                                          static_cast<float>(grid.zero_point));

@@ -47,7 +47,7 @@ struct Range {
 
 double quantile(Floats values, double q) {
   std::sort(values.begin(), values.end());
-  const double at = q * static_cast<double>(values.size() - 1);
+  const auto at = double{static_cast<float>(q) * static_cast<float>(values.size() - 1)};
   const auto lower = static_cast<std::size_t>(std::floor(at));
   const auto upper = static_cast<std::size_t>(std::ceil(at));
   const double a = double{values[lower]};
@@ -133,6 +133,21 @@ TEST_CASE("observers give the grids of their formulas") {
       CHECK(nearest < 1e-5);
       CHECK(mean_squared_error(batches.back(), grid.scale, grid.zero_point) <= least * (1 + 1e-4));
     }
+  }
+}
+
+TEST_CASE("percentile ranks in float32, as the reference, and in double beyond 2^24 values") {
+  struct Case {
+    std::size_t count;
+    float rest;  ///< of the rank; of the first, in double 0.948, of the second, in float32 0
+  };
+  for (const Case& c : {Case{605184, 0.9375F}, Case{16'850'001, 0.5F}}) {
+    Floats values(c.count, 0.0F);
+    const auto above = static_cast<std::size_t>(0.99999 * static_cast<double>(c.count - 1)) + 1;
+    std::fill(values.begin() + static_cast<std::ptrdiff_t>(above), values.end(), 1.0F);
+    CAPTURE(c.count);
+    CHECK(observed(*make_observer(ObserverKind::kPercentile), {values}, 1).scale * 255 ==
+          Approx(double{c.rest}).epsilon(1e-5));
   }
 }
 

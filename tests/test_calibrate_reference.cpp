@@ -92,8 +92,9 @@ TEST_CASE("float logits of DeiT-Tiny are the reference's") {
 }
 
 TEST_CASE("grids of DeiT-Tiny are the reference's") {
-  // What the last batch of the reference decides with its Log-Int-Softmax in float32 differs in
-  // last bits, which thresholds amplify (docs/calibration.md).
+  // The Log-Int-Softmax of the last batch turns last bits of scores, which depend on the order of
+  // sums, into errors of a percent; the shares leave room for other orders, of other instruction
+  // sets, say (docs/calibration.md).
   struct Case {
     const char* name;
     ObserverKind kind;
@@ -114,9 +115,9 @@ TEST_CASE("grids of DeiT-Tiny are the reference's") {
   REQUIRE(paths.size() == 128);
   const CalibrationImages images{load_pixels(paths, network.preprocessing, 2), 128, 16};
   for (const Case& c :
-       {Case{"minmax", ObserverKind::kMinmax, 0.99}, Case{"ema", ObserverKind::kEma, 0.976},
-        Case{"percentile", ObserverKind::kPercentile, 0.92},
-        Case{"omse", ObserverKind::kOmse, 0.92}}) {
+       {Case{"minmax", ObserverKind::kMinmax, 0.95}, Case{"ema", ObserverKind::kEma, 0.95},
+        Case{"percentile", ObserverKind::kPercentile, 0.95},
+        Case{"omse", ObserverKind::kOmse, 0.87}}) {
     const auto golden = shared_path(std::string("golden/deit_tiny/scales_") + c.name + ".json");
     if (!golden) continue;
     const nlohmann::json scales = read_json(*golden);
