@@ -15,6 +15,7 @@
 #include "converters/fqvit_import.h"
 #include "engine/labelled_images.h"
 #include "graph/safetensors.h"
+#include "kernels/cpu.h"
 #include "tests/support/shared_data.h"
 
 namespace intaglio::test {
@@ -93,18 +94,19 @@ TEST_CASE("float logits of DeiT-Tiny are the reference's") {
 
 TEST_CASE("grids of DeiT-Tiny are the reference's") {
   // The Log-Int-Softmax of the last batch turns last bits of scores, which depend on the order of
-  // sums, into errors of a percent; the shares leave room for other orders, of other instruction
-  // sets, say (docs/calibration.md).
+  // sums, into errors of a percent; those of another instruction set are farther from the
+  // reference's (docs/calibration.md).
   struct Case {
     const char* name;
     ObserverKind kind;
-    double share;
+    double share, share_below_avx512;
   };
   const auto weights = shared_path("weights/deit_tiny_patch16_224.safetensors");
   const auto results = shared_path("golden/deit_tiny/results.json");
   const auto photos = shared_path("images");
   const auto calibrated = shared_path("golden/deit_tiny/model.safetensors");
   if (!weights || !results || !photos || !calibrated) return;
+  const bool wide = kernels::cpu_supports(kernels::Isa::kAvx512Bw);
   const auto weight_grids = import_fqvit(Safetensors::open(*calibrated)).calibration.weights;
   const Network network = deit_tiny(*weights);
   std::vector<std::filesystem::path> paths;
@@ -114,10 +116,10 @@ TEST_CASE("grids of DeiT-Tiny are the reference's") {
   }
   REQUIRE(paths.size() == 128);
   const CalibrationImages images{load_pixels(paths, network.preprocessing, 2), 128, 16};
-  for (const Case& c :
-       {Case{"minmax", ObserverKind::kMinmax, 0.95}, Case{"ema", ObserverKind::kEma, 0.95},
-        Case{"percentile", ObserverKind::kPercentile, 0.95},
-        Case{"omse", ObserverKind::kOmse, 0.87}}) {
+  for (const Case& c : {Case{"minmax", ObserverKind::kMinmax, 0.99, 0.95},
+                        Case{"ema", ObserverKind::kEma, 0.976, 0.95},
+                        Case{"percentile", ObserverKind::kPercentile, 0.976, 0.95},
+                        Case{"omse", ObserverKind::kOmse, 0.92, 0.87}}) {
     const auto golden = shared_path(std::string("golden/deit_tiny/scales_") + c.name + ".json");
     if (!golden) continue;
     const nlohmann::json scales = read_json(*golden);
@@ -139,7 +141,7 @@ TEST_CASE("grids of DeiT-Tiny are the reference's") {
     std::cout << "DeiT-Tiny, " << c.name << ": " << same << " of " << calibration.grids.size()
               << " grids are the reference's\n";
     CAPTURE(c.name, same);
-    CHECK(share >= c.share);
+    CHECK(share >= (wide ? c.share : c.share_below_avx512));
   }
 }
 
