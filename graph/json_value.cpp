@@ -12,7 +12,8 @@ using nlohmann::json;
 
 /// Recursion, such as the destructor's, is no deeper.
 constexpr std::size_t kMaxDepth = 16;
-constexpr int kOutOfRange = 406;  // the parser's number of that error
+constexpr std::size_t kShownBytes = 40;  // of a name that the file gives
+constexpr int kOutOfRange = 406;         // the parser's number of that error
 
 }  // namespace
 
@@ -56,7 +57,7 @@ class JsonValue::Builder {
     if (open_.empty()) return root_;
     if (Array* array = open_.back()->pointee<Array>()) return array->emplace_back();
     const auto [field, added] = open_.back()->pointee<Object>()->try_emplace(std::move(key_));
-    if (!added) fail("a field is there twice");
+    if (!added) fail("field '" + key_.substr(0, kShownBytes) + "' is there twice");
     return field->second;
   }
   template <typename T>

@@ -126,7 +126,7 @@ struct BiasParams {
   std::int32_t zero_point = 0;
 };
 
-inline constexpr std::size_t kBiasPadding = 64;
+inline constexpr std::size_t kBiasPadding = 64;  ///< the rest of a vector, at least
 
 /// One head of attention.
 struct AttentionParams {

@@ -252,6 +252,7 @@ class Batch {
     append_behind_earlier();
     if (!pipeline.ended()) return give_up();
     if (held_signal() != 0) interrupt();
+    output_.flush();  // rows come first, here, too
     tensors_.finish();
     summary_.first = start_;
     summary_.seconds = seconds;

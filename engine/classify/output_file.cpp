@@ -125,7 +125,7 @@ std::filesystem::path WholeFile::written_for(const std::filesystem::path& path) 
 }
 
 WholeFile::~WholeFile() {
-  // Still locked: it is nobody else's.
+  // Locked, and so nobody else's; file systems without locks are at the mercy of their users.
   if (!finished_ && written_ != target_) ::unlink(written_.c_str());
 }
 

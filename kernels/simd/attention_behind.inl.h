@@ -107,11 +107,12 @@ class AttentionPipeline : AttentionTile<V> {
   }
 
   void run(std::size_t rows) noexcept {
+    if (rows == 0) return;
     this->pack();
     Weighed tiles[2];
-    make_scores(0, rows);
+    begin_scores(0, rows);
     scores_.finish_all();
-    begin(0, rows, tiles[0]);
+    begin_weights(0, rows, tiles[0]);
     for (std::size_t r = 0; r < tiles[0].rows; ++r) {
       find_maximum(r, tiles[0]);
       weigh_row(r, tiles[0]);
@@ -121,8 +122,8 @@ class AttentionPipeline : AttentionTile<V> {
       Weighed& next = tiles[(i / kTileRows + 1) % 2];
       next.rows = 0;
       if (i + kTileRows < rows) {
-        make_scores(i + kTileRows, rows - i - kTileRows);
-        begin(i + kTileRows, rows - i - kTileRows, next);
+        begin_scores(i + kTileRows, rows - i - kTileRows);
+        begin_weights(i + kTileRows, rows - i - kTileRows, next);
       }
       attend_upper(now, next);
       attend_lower(now, next);
@@ -143,8 +144,9 @@ class AttentionPipeline : AttentionTile<V> {
     std::uint8_t maximum[kTileRows];
   };
 
-  void make_scores(std::size_t first_query, std::size_t rows) noexcept {
-    TileRows tile = this->score_rows(first_query, rows < kTileRows ? rows : kTileRows);
+  /// Scores of a tile; those of its last full panel wait. `left`: queries from the first on.
+  void begin_scores(std::size_t first_query, std::size_t left) noexcept {
+    const TileRows tile = this->score_rows(first_query, left < kTileRows ? left : kTileRows);
     for_each_panel<V>(this->p_.tokens, [&](std::size_t first, auto vectors) INTAGLIO_INLINE {
       if constexpr (vectors.kNumber == V::kTileVectors) {
         scores_.wait ? score_panel<true>(tile, first) : score_panel<false>(tile, first);
@@ -174,8 +176,8 @@ class AttentionPipeline : AttentionTile<V> {
     for (std::size_t r = 0; r < kTileRows; ++r) scores_.dst[r] = rows.dst[r] + first;
   }
 
-  void begin(std::size_t first_query, std::size_t rows, Weighed& tile) noexcept {
-    tile.rows = rows < kTileRows ? rows : kTileRows;
+  void begin_weights(std::size_t first_query, std::size_t left, Weighed& tile) noexcept {
+    tile.rows = left < kTileRows ? left : kTileRows;
     tile.weights = this->scratch_ + this->l_.weights +
                    first_query / kTileRows % 2 * 2 * kTileRows * this->l_.row_bytes;
     for (std::size_t r = 0; r < kTileRows; ++r) {

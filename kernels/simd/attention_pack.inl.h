@@ -1,5 +1,5 @@
 // Keys and values of one head as panels of right operands, and where a call of attention keeps
-// them. attention.inl.h has the arithmetic.
+// them. attention_tile.inl.h has the arithmetic.
 #pragma once
 
 #include <cstddef>

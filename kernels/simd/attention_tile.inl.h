@@ -143,6 +143,7 @@ template <class V, std::size_t kVectors>
     });
   });
   if (rows.bias[0] != nullptr) {
+    static_assert(kBiasPadding >= V::kLanes - 1);
     unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
       unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
         acc[r][v] = V::add32(acc[r][v], V::load(rows.bias[r] + first + v * V::kLanes));
@@ -391,8 +392,8 @@ class AttentionTile {
     auto high_sums = V::zero();
     auto low_sums = V::zero();
     for (std::size_t i = 0; i <= last; i += kVectorBytes<V>) {
-      auto code = V::sub8(from, V::load(row + i));
-      if (!table_.identity) code = V::lookup256(V::load_table256(table_.map), code);
+      const auto distance = V::sub8(from, V::load(row + i));
+      const auto code = V::lookup256(V::load_table256(table_.map), distance);
       const auto index = V::add8(code, V::set1_8(kZeroBehind));
       auto high = V::lookup16(V::load_table16(table_.high), index);
       auto low = V::lookup16(V::load_table16(table_.low), index);

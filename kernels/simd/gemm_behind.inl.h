@@ -35,10 +35,18 @@ struct Waiting {
   std::size_t residual_stride;
 };
 
-/// What a tile fetches on its way: `lines` of cache between any two chunks of products.
+/// Memory that is fetched on the way, `lines` of cache between any two chunks of products. Numbers,
+/// because what lies behind the weights may be nothing.
 struct Ahead {
-  const char* at;
+  std::uintptr_t at, end;
   std::size_t lines;
+
+  [[gnu::always_inline]] void fetch() noexcept {
+    if (at >= end) return;
+    for (std::size_t line = 0; line < lines; ++line, at += kLineBytes) {
+      __builtin_prefetch(reinterpret_cast<const void*>(at), 0, 2);
+    }
+  }
 };
 
 // The epilogues, made for a column group. run(i) makes piece i of kPieces.
@@ -141,7 +149,7 @@ struct GeluBehind {
 /// The products of a full tile, into t.carry; between them the pieces of what waits there.
 template <class V, class Finish>
 [[gnu::noinline]] void run_tile_behind(const Tile<V>& t, const Finish& finish, const Waiting& out,
-                                       Ahead ahead) noexcept {
+                                       Ahead& ahead) noexcept {
   typename V::I acc[kTileRows][V::kTileVectors];
   unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
     unroll<V::kTileVectors>([&](auto v) INTAGLIO_INLINE { acc[r][v] = V::zero(); });
@@ -161,9 +169,7 @@ template <class V, class Finish>
   if (out.dst != nullptr) {
     for (std::size_t i = 0; i < Finish::kPieces; ++i) {
       products(chunk);
-      for (std::size_t line = 0; line < ahead.lines; ++line, ahead.at += kLineBytes) {
-        __builtin_prefetch(ahead.at, 0, 2);
-      }
+      ahead.fetch();
       finish.run(i, out);
     }
     products(t.groups - chunk * Finish::kPieces);
@@ -188,14 +194,12 @@ std::size_t multiply_behind(Tile<V>& t, const std::uint8_t* src, std::size_t m) 
   const std::size_t panel_bytes = column_bytes<V>(t.groups * 4 + t.tail_bytes) * kColumnStep;
   const std::size_t tiles = m / kTileRows;
   const std::size_t pieces = (tiles - 1) * Finish::kPieces;  // there are none between the first's
-  const auto* const panel = reinterpret_cast<const char*>(t.b);
-  Ahead ahead = {panel + panel_bytes, tiles < 2 ? 0 : panel_bytes / kLineBytes / pieces + 1};
+  const std::uintptr_t next = reinterpret_cast<std::uintptr_t>(t.b) + panel_bytes;
+  Ahead ahead = {next, next + panel_bytes, tiles < 2 ? 0 : panel_bytes / kLineBytes / pieces + 1};
   std::size_t i = 0;
   for (; i + kTileRows <= m; i += kTileRows) {
     t.a = reinterpret_cast<const std::byte*>(src + i * t.a_stride);
     run_tile_behind<V>(t, finish, out, ahead);
-    if (out.dst != nullptr) ahead.at += ahead.lines * Finish::kPieces * kLineBytes;
-    if (ahead.at >= panel + 2 * panel_bytes) ahead.lines = 0;
     out.dst = t.dst;
     out.residual = t.residual;
     t.dst += kTileRows * t.dst_stride;

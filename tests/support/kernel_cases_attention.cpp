@@ -90,6 +90,7 @@ struct AttentionCase {
   std::uint64_t seed;
   Window window = {};
   bool interleave = false;
+  bool plain = false;  ///< nothing extreme that would keep it from being interleaved
 };
 
 /// Rows of the tokens of a window, in any order, in a map with room for some more; padding here and
@@ -169,7 +170,8 @@ CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) 
   const auto rows_of_tokens = c.layout.place(token_rows(rng, c.tokens, map_rows));
   const auto padding_key = make(1, c.fill.a);
   const auto padding_value = make(1, c.fill.b);
-  const kernels::BiasParams bias = windowed ? bias_params(rng, c.window) : kernels::BiasParams{};
+  kernels::BiasParams bias = windowed ? bias_params(rng, c.window) : kernels::BiasParams{};
+  if (c.plain) bias.shift = 0;
   const auto strips = c.layout.place(bias_values(rng, bias));
   int unit_bits = 15;
   while (relative && ((c.tokens * 255) << unit_bits) > INT32_MAX) --unit_bits;
@@ -177,16 +179,18 @@ CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) 
   const bool weighted = relative && !bitshift && c.rows % 2 == 1;
   const auto weights = c.layout.place(random_weights(rng, unit_bits));
   const double spread = 74.0 * 74.0 * std::sqrt(double(c.head_dim));
-  const auto [score_multiplier, score_shift] = factor(rng, spread, index, false);
+  // Of five indices one makes extreme factors.
+  const std::size_t which = c.plain ? index - index % 5 + 1 + index % 3 : index;
+  const auto [score_multiplier, score_shift] = factor(rng, spread, which, false);
   const auto [multiplier, shift] =
-      factor(rng, uniform ? 1e4 : std::exp2(unit_bits) * 40, index + 1, relative || uniform);
+      factor(rng, uniform ? 1e4 : std::exp2(unit_bits) * 40, which + 1, relative || uniform);
   kernels::AttentionParams params = {
       .tokens = c.tokens,
       .head_dim = c.head_dim,
       .src_stride = stride,
       .dst_stride = c.head_dim + c.gap / 2,
       .scores = {kZeros[index % 6], score_multiplier, score_shift,
-                 index % 11 == 0 && !windowed ? 1000000 : kZeros[index / 5 % 6]},
+                 index % 11 == 0 && !windowed && !c.plain ? 1000000 : kZeros[index / 5 % 6]},
       .bias = bias,
       .softmax = {.form = c.form,
                   .exponentials = e.data(),
@@ -196,7 +200,7 @@ CaseResult run(const AttentionCase& c, const KernelTable& table, bool bitshift) 
                   .weights = weighted ? weights.data() : nullptr,
                   .probability_factor = steps},
       .attend = {kZeros[index / 2 % 6], multiplier, shift,
-                 index % 13 == 0 ? -300 : kZeros[index / 7 % 6]},
+                 index % 13 == 0 && !c.plain ? -300 : kZeros[index / 7 % 6]},
       .interleave = c.interleave};
   GuardedBuffer<std::byte> prepared(kernels::kSoftmaxTableBytes);
   table.softmax_prepare(params.softmax, prepared.data());
@@ -226,9 +230,10 @@ std::vector<KernelCase> make_cases(std::uint64_t seed, bool bitshift) {
   const auto forms = std::span(kForms).first(bitshift ? 3 : 5);
   std::vector<KernelCase> cases;
   const auto add = [&](std::size_t rows, std::size_t tokens, std::size_t head_dim,
-                       Window window = {}, bool interleave = false) {
+                       Window window = {}, bool piped = false) {
     const std::size_t i = cases.size();
-    const auto form = interleave ? kRowRelative : forms[i % forms.size()];
+    const auto form = piped ? kRowRelative : forms[i % forms.size()];
+    const bool interleave = piped || i / 2 % 2 == 1;
     const AttentionCase c = {rows,
                              tokens,
                              head_dim,
@@ -239,13 +244,18 @@ std::vector<KernelCase> make_cases(std::uint64_t seed, bool bitshift) {
                              Layout::of(i),
                              seed / 1000 * 1000 + i,
                              window,
-                             interleave};
+                             interleave,
+                             piped && i % 8 != 0};
     cases.push_back({"rows=" + std::to_string(rows) + " tokens=" + std::to_string(tokens) +
                          " head_dim=" + std::to_string(head_dim) +
                          " width=" + std::to_string(window.width) +
                          " kind=" + std::to_string(c.kind) + " form=" + std::to_string(int(form)) +
                          (interleave ? " interleaved " : " ") + c.fill.name,
                      [=](const KernelTable& table) { return run(c, table, bitshift); }});
+  };
+  // What the interleaved form is made for.
+  const auto add_piped = [&](std::size_t rows, std::size_t tokens, Window window) {
+    if (!bitshift) add(rows, tokens, 64, window, true);
   };
   for (const std::size_t head_dim :
        {1, 2, 3, 5, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 255, 256}) {
@@ -262,11 +272,11 @@ std::vector<KernelCase> make_cases(std::uint64_t seed, bool bitshift) {
   for (const Window w : {Window{7, 7}, {1, 1}, {4, 7}, {7, 3}, {3, 3}, {2, 9}, {8, 8}, {12, 12}}) {
     const std::size_t tokens = w.height * w.width;
     for (std::size_t i = 0; i < 3 * forms.size(); ++i) add(tokens, tokens, i % 3 == 0 ? 17 : 32, w);
-    for (std::size_t i = 0; !bitshift && i < 4; ++i) add(tokens, tokens, 64, w, true);
+    for (std::size_t i = 0; i < 4; ++i) add_piped(tokens, tokens, w);
   }
   for (const std::size_t tokens : {1, 5, 17, 49, 63, 64, 65, 128, 130, 192, 197, 256, 257, 1025}) {
     for (const std::size_t rows : {1, 5, 6, 7, 12, 13, 25}) {
-      if (!bitshift) add(rows, tokens, 64, {}, true);
+      add_piped(rows, tokens, {});
     }
   }
   return cases;
