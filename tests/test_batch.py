@@ -246,13 +246,18 @@ class Batch(BatchCase):
         self.assertEqual(done.stdout, "")
 
     def test_the_largest_size_of_a_file(self):
-        """Part of the rows fit, half a row too; few rows are written at the end only."""
+        """Part of the rows fit, half a row too; few rows are written at the end only, but before
+        their tensors."""
         for images, size, status in ((self.list, 100_001, 1), (self.samples[0], 10, 0)):
             output = self.new_folder() / "out.jsonl"
-            arguments = (self.model, images, "--json", "--output", output, "--resume")
+            logits = output.with_name("logits")
+            arguments = (self.model, images, "--json", "--output", output, "--resume",
+                         *([] if status else ["--logits", logits]))
             self.check_too_large(size, *arguments)
             self.assertEqual(output.stat().st_size, size)
+            self.assertEqual([output], list(output.parent.iterdir()))
             run(CLASSIFY, *arguments, status=status)
+            self.assertEqual(len(list(output.parent.glob("logits*"))), 1 - status)
             self.assertEqual(output.read_text(encoding="utf-8"),
                              self.classify(images, "--json", status=status).stdout)
 
