@@ -314,7 +314,7 @@ TEST_CASE("the graph's text is no trap") {
       {"\u00e9", invalid + "1"},
       {"\"" + std::string(1'000'000, 'x'), invalid + "1000002"},
       {"{\"values\":1e999}", "graph: a number is out of range"},
-      {"{\"values\":[],\"values\":[]}", "graph: a field is there twice"},
+      {"{\"values\":[],\"values\":[]}", "graph: field 'values' is there twice"},
       {deep, "graph: nested too deeply"},
       {deep + std::string(deep.size(), ']'), "graph: nested too deeply"},
       {std::string(16, '[') + std::string(16, ']'), "graph: expected a JSON object"},
