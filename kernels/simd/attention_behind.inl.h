@@ -49,47 +49,16 @@ struct SuspendedRows {
     wait = true;
   }
   [[gnu::always_inline]] void finish(std::size_t r) const noexcept {
-    const ColumnFactors<V> factors = uniform_factors<V>(multiplier[r], half);
-    typename V::I row[kVectors];
-    unroll<kVectors>([&](auto v) INTAGLIO_INLINE {
-      row[v] = scale_high<V>(V::load(sums + (r * kVectors + v) * V::kLanes), factors, beyond_32);
-    });
-    V::pack_row_u8(dst[r], row, zero, kVectors * V::kLanes);
+    store_row<V, kVectors>(
+        dst[r],
+        [&](auto v) INTAGLIO_INLINE { return V::load(sums + (r * kVectors + v) * V::kLanes); },
+        uniform_factors<V>(multiplier[r], half), beyond_32, zero, kVectors * V::kLanes);
   }
   [[gnu::noinline]] void finish_all() noexcept {
     for (std::size_t r = 0; wait && r < kTileRows; ++r) finish(r);
     wait = false;
   }
 };
-
-/// Products of `groups` groups, with piece(r) for every row between them.
-template <class V, class Piece>
-[[gnu::always_inline]] inline void add_groups_around(
-    typename V::I (&acc)[kTileRows][V::kTileVectors], const std::byte* const (&src)[kTileRows],
-    std::size_t offset, std::size_t groups, const std::byte* panel, Piece&& piece) noexcept {
-  static_assert(kTileRows == 6);
-  const std::byte* const a0 = src[0] + offset;
-  const std::byte* const a1 = src[1] + offset;
-  const std::byte* const a2 = src[2] + offset;
-  const std::byte* const a3 = src[3] + offset;
-  const std::byte* const a4 = src[4] + offset;
-  const std::byte* const a5 = src[5] + offset;
-  std::size_t g = 0;
-  const auto products = [&](std::size_t end) INTAGLIO_INLINE {
-    for (; g < end; ++g) {
-      const std::byte* const a[kTileRows] = {a0, a1, a2, a3, a4, a5};
-      add_products<V, DotBytes<V>>(
-          acc, panel, [&](auto r) INTAGLIO_INLINE { return broadcast_dword<V>(a[r] + 4 * g); });
-      panel += V::kTileVectors * sizeof(typename V::I);
-    }
-  };
-  const std::size_t chunk = groups / kTileRows;
-  for (std::size_t r = 0; r < kTileRows; ++r) {
-    products(g + chunk);
-    piece(r);
-  }
-  products(groups);
-}
 
 /// The head's channels are a panel's columns.
 template <class V>
@@ -163,14 +132,14 @@ class AttentionPipeline : AttentionTile<V> {
     I acc[kTileRows][V::kTileVectors];
     start_scores<V>(acc, this->l_, rows, first, this->scratch_);
     const std::byte* panel = this->scratch_ + this->l_.keys + first * this->l_.key_groups * 4;
-    add_groups_around<V>(acc, rows.src, 0, this->l_.key_groups, panel,
-                         [&](std::size_t r) INTAGLIO_INLINE {
-                           if constexpr (kSecond) {
-                             scores_.finish(r);
-                           } else if (results_.wait) {
-                             results_.finish(r);
-                           }
-                         });
+    add_groups<V, DotBytes<V>, kVectors>(acc, rows.src, 0, this->l_.key_groups, panel,
+                                         [&](std::size_t r) INTAGLIO_INLINE {
+                                           if constexpr (kSecond) {
+                                             scores_.finish(r);
+                                           } else if (results_.wait) {
+                                             results_.finish(r);
+                                           }
+                                         });
     if (!kSecond) results_.wait = false;
     scores_.suspend(acc);
     for (std::size_t r = 0; r < kTileRows; ++r) scores_.dst[r] = rows.dst[r] + first;
@@ -212,12 +181,13 @@ class AttentionPipeline : AttentionTile<V> {
     unroll<kTileRows>([&](auto r) INTAGLIO_INLINE {
       unroll<kVectors>([&](auto v) INTAGLIO_INLINE { acc[r][v] = V::zero(); });
     });
-    add_groups_around<V>(acc, now.src, 0, this->l_.value_groups, this->scratch_ + this->l_.values,
-                         [&](std::size_t r) INTAGLIO_INLINE {
-                           if (r < now.rows) normalize(r, now);
-                           if (scores_.wait) scores_.finish(r);
-                           if (r < next.rows) find_maximum(r, next);
-                         });
+    add_groups<V, DotBytes<V>, kVectors>(acc, now.src, 0, this->l_.value_groups,
+                                         this->scratch_ + this->l_.values,
+                                         [&](std::size_t r) INTAGLIO_INLINE {
+                                           if (r < now.rows) normalize(r, now);
+                                           if (scores_.wait) scores_.finish(r);
+                                           if (r < next.rows) find_maximum(r, next);
+                                         });
     scores_.wait = false;
     if (results_.wait) results_.finish_all();
     results_.suspend(acc);
@@ -232,10 +202,11 @@ class AttentionPipeline : AttentionTile<V> {
         acc[r][v] = V::add32(V::sll32(upper, 8), term);
       });
     });
-    add_groups_around<V>(acc, now.src, this->l_.row_bytes, this->l_.value_groups,
-                         this->scratch_ + this->l_.values, [&](std::size_t r) INTAGLIO_INLINE {
-                           if (r < next.rows) weigh_row(r, next);
-                         });
+    add_groups<V, DotBytes<V>, kVectors>(acc, now.src, this->l_.row_bytes, this->l_.value_groups,
+                                         this->scratch_ + this->l_.values,
+                                         [&](std::size_t r) INTAGLIO_INLINE {
+                                           if (r < next.rows) weigh_row(r, next);
+                                         });
     results_.suspend(acc);
     for (std::size_t r = 0; r < kTileRows; ++r) {
       results_.dst[r] = now.dst[r];

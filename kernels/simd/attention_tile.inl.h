@@ -74,6 +74,23 @@ template <class V>
   }
 }
 
+/// A row of the direct form; sums(v) gives vector v of kVectors.
+template <class V, std::size_t kVectors, class Sums>
+[[gnu::always_inline]] inline void store_row(std::uint8_t* dst, Sums&& sums,
+                                             const ColumnFactors<V>& factors,
+                                             typename V::Count beyond_32, typename V::I zero,
+                                             std::size_t columns) noexcept {
+  typename V::I row[V::kTileVectors];
+  unroll<V::kTileVectors>([&](auto v) INTAGLIO_INLINE {
+    if constexpr (v < kVectors) {
+      row[v] = scale_high<V>(sums(v), factors, beyond_32);
+    } else {
+      row[v] = V::zero();
+    }
+  });
+  V::pack_row_u8(dst, row, zero, columns);
+}
+
 /// The first `columns` columns of the tile, as codes.
 template <class V, std::size_t kVectors>
 [[gnu::always_inline]] inline void store_rows(const RowRescale<V>& r,
@@ -95,37 +112,10 @@ template <class V, std::size_t kVectors>
   const I zero = V::set1_16(static_cast<std::int16_t>(r.rescale.zero_point));
   const auto beyond_32 = V::count(r.rescale.shift - 32);
   unroll<kTileRows>([&](auto i) INTAGLIO_INLINE {
-    const ColumnFactors<V> factors = uniform_factors<V>(r.multiplier[i], r.half);
-    I row[V::kTileVectors];
-    unroll<V::kTileVectors>([&](auto v) INTAGLIO_INLINE {
-      if constexpr (v < kVectors) {
-        row[v] = scale_high<V>(acc[i][v], factors, beyond_32);
-      } else {
-        row[v] = V::zero();
-      }
-    });
-    V::pack_row_u8(rows.dst[i] + offset, row, zero, columns);
+    store_row<V, kVectors>(
+        rows.dst[i] + offset, [&](auto v) INTAGLIO_INLINE { return acc[i][v]; },
+        uniform_factors<V>(r.multiplier[i], r.half), beyond_32, zero, columns);
   });
-}
-
-template <class V, class Dot, std::size_t kVectors>
-[[gnu::always_inline]] inline void add_groups(typename V::I (&acc)[kTileRows][kVectors],
-                                              const std::byte* const (&src)[kTileRows],
-                                              std::size_t offset, std::size_t groups,
-                                              const std::byte* panel) noexcept {
-  const std::byte* const a0 = src[0] + offset;
-  const std::byte* const a1 = src[1] + offset;
-  const std::byte* const a2 = src[2] + offset;
-  const std::byte* const a3 = src[3] + offset;
-  const std::byte* const a4 = src[4] + offset;
-  const std::byte* const a5 = src[5] + offset;
-  static_assert(kTileRows == 6);
-  for (std::size_t g = 0; g < groups; ++g) {
-    const std::byte* const a[kTileRows] = {a0, a1, a2, a3, a4, a5};
-    add_products<V, Dot>(acc, panel,
-                         [&](auto r) INTAGLIO_INLINE { return broadcast_dword<V>(a[r] + 4 * g); });
-    panel += kVectors * sizeof(typename V::I);
-  }
 }
 
 /// Where the sums of scores start.

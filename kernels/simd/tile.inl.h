@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "kernels/kernels.h"
@@ -89,6 +90,41 @@ template <class V, class Dot, std::size_t kRows, std::size_t kVectors, class Lef
     const I a = left(r);
     unroll<kVectors>([&](auto v) INTAGLIO_INLINE { acc[r][v] = Dot::run(acc[r][v], a, right[v]); });
   });
+}
+
+/// Nothing to do between products.
+struct NoPiece {};
+
+/// Products of `groups` groups; piece(r), if there is one, for every row between them.
+template <class V, class Dot, std::size_t kVectors, class Piece = NoPiece>
+[[gnu::always_inline]] inline void add_groups(typename V::I (&acc)[kTileRows][kVectors],
+                                              const std::byte* const (&src)[kTileRows],
+                                              std::size_t offset, std::size_t groups,
+                                              const std::byte* panel, Piece&& piece = {}) noexcept {
+  const std::byte* const a0 = src[0] + offset;
+  const std::byte* const a1 = src[1] + offset;
+  const std::byte* const a2 = src[2] + offset;
+  const std::byte* const a3 = src[3] + offset;
+  const std::byte* const a4 = src[4] + offset;
+  const std::byte* const a5 = src[5] + offset;
+  static_assert(kTileRows == 6);
+  std::size_t g = 0;
+  const auto products_up_to = [&](std::size_t end) INTAGLIO_INLINE {
+    for (; g < end; ++g) {
+      const std::byte* const a[kTileRows] = {a0, a1, a2, a3, a4, a5};
+      add_products<V, Dot>(
+          acc, panel, [&](auto r) INTAGLIO_INLINE { return broadcast_dword<V>(a[r] + 4 * g); });
+      panel += kVectors * sizeof(typename V::I);
+    }
+  };
+  if constexpr (!std::is_same_v<Piece, NoPiece>) {
+    const std::size_t chunk = groups / kTileRows;
+    for (std::size_t r = 0; r < kTileRows; ++r) {
+      products_up_to(g + chunk);
+      piece(r);
+    }
+  }
+  products_up_to(groups);
 }
 
 /// Bytes of the inner dimension in a dword of the right operand; columns of a full panel.
