@@ -269,7 +269,9 @@ class Batch(BatchCase):
         before = contents(folder)
         arguments = ("merge", *parts, "--output", folder / "merged")
         size = max(part.stat().st_size for part in parts)
-        for too_small in (0, 1, size, len(self.whole("--json")) - 1):
+        # Not 0: ThreadSanitizer writes a file of its own before main, and a write of which nothing
+        # fits ends the program while SIGXFSZ is not ignored yet.
+        for too_small in (1, size, len(self.whole("--json")) - 1):
             self.check_too_large(too_small, *arguments)
             self.assertEqual(contents(folder), before)
             self.assertFalse((folder / "merged.part").exists())
