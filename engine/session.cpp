@@ -158,8 +158,7 @@ struct Session::State {
       } else {
         done.store(0, std::memory_order_relaxed);
         ticket.store(ticket_of(i), std::memory_order_release);
-        while (take_piece(lane, kFront)) {
-        }
+        take_pieces(lane, kFront);
         for (Wait wait; done.load(std::memory_order_acquire) != pieces;) wait();
       }
       if (observer != nullptr) observer->end(i);
@@ -170,33 +169,48 @@ struct Session::State {
   void help(std::size_t lane, std::uint64_t end) {
     Wait wait;
     while (ticket.load(std::memory_order_acquire) < kFinished) {
-      if (!take_piece(lane, end)) wait();
+      if (!take_pieces(lane, end)) wait();
     }
   }
 
-  /// Takes and runs a piece of the current step, if there is one. Pieces are taken from both ends:
-  /// two threads keep to their half of the rows from step to step, where their caches hold them.
-  bool take_piece(std::size_t lane, std::uint64_t end) {
-    if (!has_piece(ticket.load(std::memory_order_acquire))) return false;
-    const std::uint64_t taken = ticket.fetch_add(end, std::memory_order_acq_rel);
-    if (!has_piece(taken)) return false;
-    const std::size_t step = step_of(taken);
-    run_piece(step, end == kFront ? front_of(taken) : pieces_of(step) - 1 - back_of(taken), lane);
-    done.fetch_add(1, std::memory_order_release);
-    return true;
+  /// Takes and runs pieces of the current step until there are none; whether there was any. They
+  /// are taken from both ends: two threads keep to their half of the rows from step to step, where
+  /// their caches hold them.
+  bool take_pieces(std::size_t lane, std::uint64_t end) {
+    std::size_t taken = 0;
+    while (has_piece(ticket.load(std::memory_order_acquire))) {
+      const std::uint64_t piece = ticket.fetch_add(end, std::memory_order_acq_rel);
+      if (!has_piece(piece)) break;
+      const std::size_t step = step_of(piece);
+      run_piece(step, end == kFront ? front_of(piece) : pieces_of(step) - 1 - back_of(piece), lane);
+      ++taken;
+    }
+    if (taken != 0) done.fetch_add(taken, std::memory_order_release);
+    return taken != 0;
   }
 
   void run_piece(std::size_t index, std::size_t piece, std::size_t lane) {
     const Step& step = *plan->steps[index].step;
-    const std::size_t pieces = pieces_of(index);
-    const std::size_t units = step.units();
-    step.run(operands_of(plan->steps[index], images[0], out, arena(0)), units * piece / pieces,
-             units * (piece + 1) / pieces, scratch(lane));
+    step.run(operands_of(plan->steps[index], images[0], out, arena(0)),
+             first_unit(piece, step.units()), first_unit(piece + 1, step.units()), scratch(lane));
   }
 
-  /// A few per thread: they even out what other processes take from a core.
   std::size_t pieces_of(std::size_t step) const {
     return std::min(kPiecesPerThread * threads, plan->steps[step].step->units());
+  }
+
+  /// Where a piece begins. Every thread finds a large one at its end, most of its share, for which
+  /// a kernel lays out operands once; the small ones in the middle even out what other processes
+  /// take from a core.
+  std::size_t first_unit(std::size_t piece, std::size_t units) const {
+    const std::size_t pieces = kPiecesPerThread * threads;
+    if (units < pieces) return piece;  // a unit is a piece
+    const auto units_of = [&](std::size_t count, std::size_t large) {
+      return units * (count + (kLargePiece - 1) * std::min(count, large)) /
+             (pieces + (kLargePiece - 1) * threads);
+    };
+    return piece <= pieces / 2 ? units_of(piece, (threads + 1) / 2)
+                               : units - units_of(pieces - piece, threads / 2);
   }
 
   // A ticket is a step, counted from 1, and how many of its pieces are taken from its back and from
@@ -252,6 +266,7 @@ struct Session::State {
 
   static constexpr std::size_t kAtLeastOne = 64;
   static constexpr std::size_t kPiecesPerThread = 4;
+  static constexpr std::size_t kLargePiece = 7;  // times a small one
   static constexpr std::uint64_t kFront = 1;
   static constexpr std::uint64_t kBack = std::uint64_t{1} << 16;
   static constexpr std::uint64_t kFinished = std::uint64_t{0xffffffff} << 32;
