@@ -62,10 +62,11 @@ class Wait {
 }  // namespace
 
 /// One image over several threads. Of the executor's tasks, the first to run leads: it publishes
-/// the steps one after the other. The others help: they take pieces of the current step until there
-/// are no more steps. The leader takes pieces too, and waits for those that were taken, so that an
-/// inference gets done however many of its tasks the executor really runs at the same time, and a
-/// step costs one atomic exchange, not a wake-up.
+/// the steps one after the other. The others help: each does its own part of every step, whose rows
+/// its caches then hold, and what it can take of parts that are not done, until there are no more
+/// steps. The leader does so too, and waits for pieces that were taken, so that an inference gets
+/// done however many of its tasks the executor really runs at the same time, and a step costs two
+/// messages between cores, not a wake-up.
 ///
 /// Several images: each task takes whole images, with an arena of its own; nothing is waited for.
 struct Session::State {
@@ -76,6 +77,7 @@ struct Session::State {
                     ? 1
                     : std::min(session_executor->concurrency(), kMaxThreads)),
         memory(resource),
+        tickets(std::make_unique<Ticket[]>(threads)),
         classes(model.classes()),
         logit_memory(resource) {
     use(model.impl_->own);
@@ -86,7 +88,7 @@ struct Session::State {
       if (!led.exchange(true, std::memory_order_relaxed)) {
         lead(lane);
       } else {
-        help(lane, threads > 2 && lane % 2 == 0 ? kFront : kBack);
+        help(lane);
       }
     };
     share_images = [this](std::size_t lane) {
@@ -133,7 +135,7 @@ struct Session::State {
       images = all.subspan(i, 1);
       out = all_logits + i * classes;
       led.store(false, std::memory_order_relaxed);
-      ticket.store(0, std::memory_order_relaxed);
+      publish(0);
       executor->run(threads, share_steps);
     }
   }
@@ -152,75 +154,90 @@ struct Session::State {
   void lead(std::size_t lane) {
     for (std::size_t i = 0; i < plan->steps.size(); ++i) {
       if (observer != nullptr) observer->begin(i);
-      const std::size_t pieces = pieces_of(i);
-      if (pieces == 1) {
-        run_piece(i, 0, lane);
+      if (plan->steps[i].step->units() == 1) {
+        run_units(i, 0, 1, lane);
       } else {
         done.store(0, std::memory_order_relaxed);
-        ticket.store(ticket_of(i), std::memory_order_release);
-        take_pieces(lane, kFront);
-        for (Wait wait; done.load(std::memory_order_acquire) != pieces;) wait();
+        publish(ticket_of(i));
+        const std::size_t others = kPieces * threads - take_pieces(lane);
+        for (Wait wait; done.load(std::memory_order_acquire) != others;) wait();
       }
       if (observer != nullptr) observer->end(i);
     }
-    ticket.store(kFinished, std::memory_order_release);
+    publish(kFinished);
   }
 
-  void help(std::size_t lane, std::uint64_t end) {
-    Wait wait;
-    while (ticket.load(std::memory_order_acquire) < kFinished) {
-      if (!take_pieces(lane, end)) wait();
+  void help(std::size_t lane) {
+    std::uint64_t seen = 0;
+    for (Wait wait;;) {
+      const std::uint64_t step = tickets[lane].value.load(std::memory_order_acquire) & kFinished;
+      if (step == kFinished) return;
+      if (step == seen) {
+        wait();
+        continue;
+      }
+      seen = step;
+      const std::size_t taken = take_pieces(lane);
+      if (taken != 0) done.fetch_add(taken, std::memory_order_release);
     }
   }
 
-  /// Takes and runs pieces of the current step until there are none; whether there was any. They
-  /// are taken from both ends: two threads keep to their half of the rows from step to step, where
-  /// their caches hold them.
-  bool take_pieces(std::size_t lane, std::uint64_t end) {
+  /// Takes and does pieces of the current step until there are none: those of the lane's own part,
+  /// where no other core touches the ticket, then what is left of the other parts. Their number.
+  std::size_t take_pieces(std::size_t lane) {
     std::size_t taken = 0;
-    while (has_piece(ticket.load(std::memory_order_acquire))) {
-      const std::uint64_t piece = ticket.fetch_add(end, std::memory_order_acq_rel);
-      if (!has_piece(piece)) break;
-      const std::size_t step = step_of(piece);
-      run_piece(step, end == kFront ? front_of(piece) : pieces_of(step) - 1 - back_of(piece), lane);
-      ++taken;
+    for (std::size_t i = 0; i < threads; ++i) {
+      const std::size_t part = (lane + i) % threads;
+      std::atomic<std::uint64_t>& ticket = tickets[part].value;
+      while (has_piece(ticket.load(std::memory_order_acquire))) {
+        const std::uint64_t piece = ticket.fetch_add(1, std::memory_order_acq_rel);
+        if (!has_piece(piece)) break;
+        run_piece(step_of(piece), part, piece_of(piece), lane);
+        ++taken;
+      }
     }
-    if (taken != 0) done.fetch_add(taken, std::memory_order_release);
-    return taken != 0;
+    return taken;
   }
 
-  void run_piece(std::size_t index, std::size_t piece, std::size_t lane) {
-    const Step& step = *plan->steps[index].step;
-    step.run(operands_of(plan->steps[index], images[0], out, arena(0)),
-             first_unit(piece, step.units()), first_unit(piece + 1, step.units()), scratch(lane));
+  /// Odd parts are done from their end: of two, what is left to share lies in the middle.
+  void run_piece(std::size_t step, std::size_t part, std::size_t piece, std::size_t lane) {
+    const std::size_t units = plan->steps[step].step->units();
+    const std::size_t begin = units * part / threads;
+    const std::size_t end = units * (part + 1) / threads;
+    const std::size_t first = done_before(piece, end - begin);
+    const std::size_t last = done_before(piece + 1, end - begin);
+    if (first == last) return;
+    if (part % 2 == 0) {
+      run_units(step, begin + first, begin + last, lane);
+    } else {
+      run_units(step, end - last, end - first, lane);
+    }
   }
 
-  std::size_t pieces_of(std::size_t step) const {
-    return std::min(kPiecesPerThread * threads, plan->steps[step].step->units());
+  void run_units(std::size_t index, std::size_t begin, std::size_t end, std::size_t lane) {
+    const PlannedStep& step = plan->steps[index];
+    step.step->run(operands_of(step, images[0], out, arena(0)), begin, end, scratch(lane));
   }
 
-  /// Where a piece begins. Every thread finds a large one at its end, most of its share, for which
-  /// a kernel lays out operands once; the small ones in the middle even out what other processes
-  /// take from a core.
-  std::size_t first_unit(std::size_t piece, std::size_t units) const {
-    const std::size_t pieces = kPiecesPerThread * threads;
-    if (units < pieces) return piece;  // a unit is a piece
-    const auto units_of = [&](std::size_t count, std::size_t large) {
-      return units * (count + (kLargePiece - 1) * std::min(count, large)) /
-             (pieces + (kLargePiece - 1) * threads);
-    };
-    return piece <= pieces / 2 ? units_of(piece, (threads + 1) / 2)
-                               : units - units_of(pieces - piece, threads / 2);
+  /// Units of a part before a piece. The first piece is large: a kernel call lays out operands
+  /// once. The others even out what other processes take from a core.
+  static std::size_t done_before(std::size_t piece, std::size_t units) {
+    return piece == 0 ? 0 : units * (kLargePiece + piece - 1) / (kLargePiece + kPieces - 1);
   }
 
-  // A ticket is a step, counted from 1, and how many of its pieces are taken from its back and from
-  // its front. Late takers count on beyond the last piece, once each: far from 2^16.
+  void publish(std::uint64_t value) {
+    for (std::size_t part = 0; part < threads; ++part) {
+      tickets[part].value.store(value, std::memory_order_release);
+    }
+  }
+
+  // A ticket is a step, counted from 1, and how many pieces of a part of it are taken. Late takers
+  // count on beyond the last piece, once each.
   static std::uint64_t ticket_of(std::size_t step) { return (step + 1) << 32; }
   static std::size_t step_of(std::uint64_t t) { return (t >> 32) - 1; }
-  static std::size_t back_of(std::uint64_t t) { return t >> 16 & 0xffff; }
-  static std::size_t front_of(std::uint64_t t) { return t & 0xffff; }
-  bool has_piece(std::uint64_t t) const {
-    return t >> 32 != 0 && t < kFinished && front_of(t) + back_of(t) < pieces_of(step_of(t));
+  static std::size_t piece_of(std::uint64_t t) { return t & 0xffffffff; }
+  static bool has_piece(std::uint64_t t) {
+    return t >> 32 != 0 && t < kFinished && piece_of(t) < kPieces;
   }
 
   Operands operands_of(const PlannedStep& step, ImageView image, std::int32_t* image_logits,
@@ -265,12 +282,15 @@ struct Session::State {
   std::byte* scratch(std::size_t lane) const { return arena(lane) + plan->arena_bytes; }
 
   static constexpr std::size_t kAtLeastOne = 64;
-  static constexpr std::size_t kPiecesPerThread = 4;
+  static constexpr std::size_t kPieces = 4;      // of a part
   static constexpr std::size_t kLargePiece = 7;  // times a small one
-  static constexpr std::uint64_t kFront = 1;
-  static constexpr std::uint64_t kBack = std::uint64_t{1} << 16;
   static constexpr std::uint64_t kFinished = std::uint64_t{0xffffffff} << 32;
-  static constexpr std::size_t kMaxThreads = 4096;  // what a ticket can count
+  static constexpr std::size_t kMaxThreads = 4096;
+
+  /// On a line of cache of its own.
+  struct alignas(64) Ticket {
+    std::atomic<std::uint64_t> value{0};
+  };
 
   Model model;
   std::shared_ptr<const SizedPlan> active;
@@ -278,7 +298,8 @@ struct Session::State {
   Executor* executor;
   std::size_t threads;
   std::size_t lane_bytes = 0;
-  Block memory;  ///< a lane per thread: arena, scratch
+  Block memory;                       ///< a lane per thread: arena, scratch
+  std::unique_ptr<Ticket[]> tickets;  ///< of the parts of the current step, one per thread
   std::size_t classes;
   Block logit_memory;  ///< of the calls that hand logits out
   std::vector<FeatureMap> features;
@@ -290,7 +311,6 @@ struct Session::State {
   std::int32_t* out = nullptr;
   std::atomic<std::size_t> next_image{0};
   std::atomic<bool> led{false};
-  alignas(64) std::atomic<std::uint64_t> ticket{0};
   alignas(64) std::atomic<std::size_t> done{0};
 };
 
