@@ -127,7 +127,7 @@ const std::vector<StepInfo>& Model::steps() const {
 }
 
 std::size_t Model::session_bytes() const {
-  return impl_->own->plan.arena_bytes + impl_->own->plan.scratch_bytes +
+  return impl_->own->plan.alone.bytes + impl_->own->plan.scratch_bytes +
          classes() * sizeof(std::int32_t);
 }
 

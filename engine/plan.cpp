@@ -133,15 +133,26 @@ struct Block {
   std::size_t offset = 0;
 };
 
+bool is_view(const Work& work) {
+  return std::holds_alternative<SelectRowsOp>(work.op->params);
+}
+
 /// A value is the whole of a block, or a part of one (select_rows).
 struct Placement {
   std::optional<std::size_t> block;
   std::size_t offset = 0;
 };
 
+/// Whether two blocks that are not alive at the same time may share memory where threads share the
+/// steps. Of large ones no thread's cache holds its part.
+bool may_share(const Block& x, const Block& y) {
+  constexpr std::size_t kLarge = std::size_t{512} << 10;
+  return x.bytes == y.bytes || std::max(x.bytes, y.bytes) > kLarge;
+}
+
 /// Greedy by size: the largest block first, each at the lowest offset where it overlaps no block
 /// that is alive at the same time.
-std::size_t lay_out(std::vector<Block>& blocks) {
+std::size_t lay_out(std::vector<Block>& blocks, bool shared) {
   std::vector<Block*> order;
   for (Block& block : blocks) order.push_back(&block);
   std::stable_sort(order.begin(), order.end(),
@@ -152,8 +163,8 @@ std::size_t lay_out(std::vector<Block>& blocks) {
     std::size_t offset = 0;
     for (const Block* other : placed) {
       const bool together = block->first <= other->last && other->first <= block->last;
-      if (together && offset < other->offset + other->bytes &&
-          other->offset < offset + block->bytes) {
+      const bool apart = together || (shared && !may_share(*block, *other));
+      if (apart && offset < other->offset + other->bytes && other->offset < offset + block->bytes) {
         offset = other->offset + other->bytes;
       }
     }
@@ -170,7 +181,8 @@ std::size_t lay_out(std::vector<Block>& blocks) {
 /// Where each value lives, and how large the arena must be.
 class Arena {
  public:
-  Arena(const Graph& graph, const std::vector<Work>& works, std::span<const ValueId> outputs)
+  Arena(const Graph& graph, const std::vector<Work>& works, std::span<const ValueId> outputs,
+        bool shared)
       : graph_(graph), places_(graph.values.size()) {
     for (std::size_t i = 0; i < works.size(); ++i) {
       const Uses uses = uses_of(works[i]);
@@ -192,7 +204,7 @@ class Arena {
     for (const ValueId id : outputs) {
       if (places_[id].block) blocks_[*places_[id].block].last = works.size();
     }
-    bytes_ = lay_out(blocks_);
+    bytes_ = lay_out(blocks_, shared);
   }
   std::size_t bytes() const { return bytes_; }
   Location locate(ValueId id) const {
@@ -207,6 +219,21 @@ class Arena {
   std::vector<Block> blocks_;
   std::size_t bytes_ = 0;
 };
+
+Layout layout_of(const Graph& graph, const std::vector<Work>& works,
+                 std::span<const ValueId> outputs, bool shared) {
+  const Arena arena(graph, works, outputs, shared);
+  Layout layout;
+  layout.bytes = arena.bytes();
+  for (const Work& work : works) {
+    if (is_view(work)) continue;
+    const Uses uses = uses_of(work);
+    layout.steps.push_back({arena.locate(uses.a), uses.b ? arena.locate(*uses.b) : Location{},
+                            arena.locate(uses.dst)});
+  }
+  for (const ValueId id : outputs) layout.outputs.push_back(arena.locate(id));
+  return layout;
+}
 
 StepInfo info_of(const Graph& graph, const Work& work) {
   const Uses uses = uses_of(work);
@@ -226,20 +253,16 @@ StepInfo info_of(const Graph& graph, const Work& work) {
 Plan make_plan(const Graph& graph, const kernels::KernelTable& table,
                std::span<const ValueId> outputs) {
   const std::vector<Work> works = schedule(graph, outputs);
-  const Arena arena(graph, works, outputs);
   Plan plan;
-  plan.arena_bytes = arena.bytes();
   for (const Work& work : works) {
+    if (is_view(work)) continue;
     std::unique_ptr<Step> step = make_step(graph, work, table);
-    if (step == nullptr) continue;
-    const Uses uses = uses_of(work);
     plan.infos.push_back(info_of(graph, work));
     plan.scratch_bytes = std::max(plan.scratch_bytes, aligned(step->scratch_bytes()));
-    plan.steps.push_back({std::move(step), arena.locate(uses.a),
-                          uses.b ? arena.locate(*uses.b) : Location{}, arena.locate(uses.dst),
-                          static_cast<std::size_t>(work.op - graph.ops.data())});
+    plan.steps.push_back({std::move(step), static_cast<std::size_t>(work.op - graph.ops.data())});
   }
-  for (const ValueId id : outputs) plan.outputs.push_back(arena.locate(id));
+  plan.alone = layout_of(graph, works, outputs, false);
+  plan.shared = layout_of(graph, works, outputs, true);
   return plan;
 }
 

@@ -19,9 +19,20 @@ struct Location {
   std::size_t offset = 0;  ///< bytes
 };
 
+/// Where the operands of a step are.
+struct Places {
+  Location a, b, dst;
+};
+
+/// What lies where in an arena of activations.
+struct Layout {
+  std::size_t bytes = 0;          ///< a multiple of 64
+  std::vector<Places> steps;      ///< one per step
+  std::vector<Location> outputs;  ///< of the values asked for
+};
+
 struct PlannedStep {
   std::unique_ptr<Step> step;
-  Location a, b, dst;
   std::size_t op = 0;  ///< index into Graph::ops; of fused ones the first
 };
 
@@ -29,13 +40,15 @@ struct PlannedStep {
 struct Plan {
   std::vector<PlannedStep> steps;
   std::vector<StepInfo> infos;    ///< one per step
-  std::size_t arena_bytes = 0;    ///< of all activations, a multiple of 64
   std::size_t scratch_bytes = 0;  ///< of one thread, a multiple of 64
-  std::vector<Location> outputs;  ///< of the values asked for
+  Layout alone;                   ///< for one thread that does all steps
+  Layout shared;                  ///< for several that share them
 };
 
 /// Decides what is executed, and lays activations out by lifetime: a value's memory is reused once
-/// its last reader is done.
+/// its last reader is done. Where threads share the steps, it is reused by values of the same size
+/// only: then the memory of a row stays with the thread that makes the row, and its lines need not
+/// come from another core's cache first.
 ///  - A linear layer and the GELU or residual addition that alone reads its codes are one step.
 ///  - Rows that nothing reads are not made: for logits, only the class token leaves the last block.
 ///  Nothing

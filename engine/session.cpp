@@ -102,13 +102,16 @@ struct Session::State {
 
   /// What the next calls execute.
   void use(std::shared_ptr<const SizedPlan> sized) {
-    lane_bytes = sized->plan.arena_bytes + sized->plan.scratch_bytes;
     active = std::move(sized);
     plan = &active->plan;
   }
   /// Memory for the plan in use; apart from use(), because a call whose memory is refused leaves
   /// its plan behind, and the next one has to ask again.
-  void reserve() { memory.reserve(threads * lane_bytes + kAtLeastOne); }
+  void reserve() {
+    const std::size_t arenas = threads * plan->alone.bytes;
+    memory.reserve(threads * plan->scratch_bytes +
+                   (threads == 1 ? arenas : std::max(arenas, plan->shared.bytes)) + kAtLeastOne);
+  }
   void prepare(ImageView image, std::span<const std::size_t> wanted) {
     const Request& now = active->request;
     if (!std::cmp_equal(image.height, now.height) || !std::cmp_equal(image.width, now.width) ||
@@ -126,11 +129,13 @@ struct Session::State {
     images = all.first(whole);
     out = all_logits;
     next_image = 0;
+    layout = &plan->alone;
     if (threads == 1) {
       share_images(0);
     } else if (whole != 0) {
       executor->run(threads, share_images);
     }
+    if (whole != all.size()) layout = &plan->shared;
     for (std::size_t i = whole; i < all.size(); ++i) {
       images = all.subspan(i, 1);
       out = all_logits + i * classes;
@@ -145,8 +150,7 @@ struct Session::State {
       StepObserver* const told = lane == 0 ? observer : nullptr;
       if (told != nullptr) told->begin(i);
       const Step& step = *plan->steps[i].step;
-      step.run(operands_of(plan->steps[i], image, image_logits, arena(lane)), 0, step.units(),
-               scratch(lane));
+      step.run(operands_of(i, image, image_logits, lane), 0, step.units(), scratch(lane));
       if (told != nullptr) told->end(i);
     }
   }
@@ -215,8 +219,7 @@ struct Session::State {
   }
 
   void run_units(std::size_t index, std::size_t begin, std::size_t end, std::size_t lane) {
-    const PlannedStep& step = plan->steps[index];
-    step.step->run(operands_of(step, images[0], out, arena(0)), begin, end, scratch(lane));
+    plan->steps[index].step->run(operands_of(index, images[0], out, 0), begin, end, scratch(lane));
   }
 
   /// Units of a part before a piece. The first piece is large: a kernel call lays out operands
@@ -240,14 +243,15 @@ struct Session::State {
     return t >> 32 != 0 && t < kFinished && piece_of(t) < kPieces;
   }
 
-  Operands operands_of(const PlannedStep& step, ImageView image, std::int32_t* image_logits,
-                       std::byte* values) const {
+  Operands operands_of(std::size_t step, ImageView image, std::int32_t* image_logits,
+                       std::size_t lane) const {
     const auto place = [&](const Location& location) -> std::byte* {
-      return location.place == Location::Place::kArena ? values + location.offset : nullptr;
+      return location.place == Location::Place::kArena ? arena(lane) + location.offset : nullptr;
     };
-    Operands operands = {place(step.a), place(step.b), image.stride, place(step.dst)};
-    if (step.a.place == Location::Place::kImage) operands.a = image.data;
-    if (step.dst.place == Location::Place::kLogits) operands.dst = image_logits;
+    const Places& places = layout->steps[step];
+    Operands operands = {place(places.a), place(places.b), image.stride, place(places.dst)};
+    if (places.a.place == Location::Place::kImage) operands.a = image.data;
+    if (places.dst.place == Location::Place::kLogits) operands.dst = image_logits;
     return operands;
   }
 
@@ -262,7 +266,7 @@ struct Session::State {
       map.channels = channels_of(value);
       map.width = value.shape[value.shape.size() - 2];
       map.height = rows_of(value) / map.width;
-      const void* codes = arena(0) + plan->outputs[i].offset;
+      const void* codes = arena(0) + layout->outputs[i].offset;
       if (value.dtype == DType::kS16) {
         map.codes_s16 = static_cast<const std::int16_t*>(codes);
       } else {
@@ -278,8 +282,8 @@ struct Session::State {
   std::span<std::int32_t> logits() const {
     return {reinterpret_cast<std::int32_t*>(logit_memory.data()), classes};
   }
-  std::byte* arena(std::size_t lane) const { return memory.data() + lane * lane_bytes; }
-  std::byte* scratch(std::size_t lane) const { return arena(lane) + plan->arena_bytes; }
+  std::byte* scratch(std::size_t lane) const { return memory.data() + lane * plan->scratch_bytes; }
+  std::byte* arena(std::size_t lane) const { return scratch(threads) + lane * layout->bytes; }
 
   static constexpr std::size_t kAtLeastOne = 64;
   static constexpr std::size_t kPieces = 4;      // of a part
@@ -294,7 +298,8 @@ struct Session::State {
 
   Model model;
   std::shared_ptr<const SizedPlan> active;
-  const Plan* plan = nullptr;  ///< the active one's
+  const Plan* plan = nullptr;      ///< the active one's
+  const Layout* layout = nullptr;  ///< of the call in execution or the last one
   Executor* executor;
   std::size_t threads;
   std::size_t lane_bytes = 0;
