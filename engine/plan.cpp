@@ -263,6 +263,9 @@ Plan make_plan(const Graph& graph, const kernels::KernelTable& table,
   }
   plan.alone = layout_of(graph, works, outputs, false);
   plan.shared = layout_of(graph, works, outputs, true);
+  // Models need twice the memory at most, but a file could have as many sizes as values.
+  constexpr std::size_t kMost = 4;
+  if (plan.shared.bytes > kMost * plan.alone.bytes) plan.shared = plan.alone;
   return plan;
 }
 
