@@ -144,14 +144,14 @@ struct Placement {
 };
 
 /// Whether two blocks that are not alive at the same time may share memory where threads share the
-/// steps. Of large ones no thread's cache holds its part.
+/// steps: of one size, or where no thread's cache would hold its part of the larger one.
 bool may_share(const Block& x, const Block& y) {
   constexpr std::size_t kLarge = std::size_t{512} << 10;
   return x.bytes == y.bytes || std::max(x.bytes, y.bytes) > kLarge;
 }
 
 /// Greedy by size: the largest block first, each at the lowest offset where it overlaps no block
-/// that is alive at the same time.
+/// that is alive at the same time, or that it may not share with.
 std::size_t lay_out(std::vector<Block>& blocks, bool shared) {
   std::vector<Block*> order;
   for (Block& block : blocks) order.push_back(&block);
@@ -263,7 +263,7 @@ Plan make_plan(const Graph& graph, const kernels::KernelTable& table,
   }
   plan.alone = layout_of(graph, works, outputs, false);
   plan.shared = layout_of(graph, works, outputs, true);
-  // Models need twice the memory at most, but a file could have as many sizes as values.
+  // Models need less than three times the memory, but a file could have as many sizes as values.
   constexpr std::size_t kMost = 4;
   if (plan.shared.bytes > kMost * plan.alone.bytes) plan.shared = plan.alone;
   return plan;

@@ -46,9 +46,9 @@ struct Plan {
 };
 
 /// Decides what is executed, and lays activations out by lifetime: a value's memory is reused once
-/// its last reader is done. Where threads share the steps, it is reused by values of the same size
-/// only: then the memory of a row stays with the thread that makes the row, and its lines need not
-/// come from another core's cache first.
+/// its last reader is done. Where threads share the steps, small values reuse that of their own
+/// size only: then the memory of a row stays with the thread that makes the row, and its lines need
+/// not come from another core's cache first.
 ///  - A linear layer and the GELU or residual addition that alone reads its codes are one step.
 ///  - Rows that nothing reads are not made: for logits, only the class token leaves the last block.
 ///  Nothing

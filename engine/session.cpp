@@ -62,11 +62,11 @@ class Wait {
 }  // namespace
 
 /// One image over several threads. Of the executor's tasks, the first to run leads: it publishes
-/// the steps one after the other. The others help: each does its own part of every step, whose rows
-/// its caches then hold, and what it can take of parts that are not done, until there are no more
-/// steps. The leader does so too, and waits for pieces that were taken, so that an inference gets
-/// done however many of its tasks the executor really runs at the same time, and a step costs two
-/// messages between cores, not a wake-up.
+/// the steps one after the other. The others help: each does its own part of every step, as a rule
+/// of the rows that its caches hold, and what it can take of parts that are not done, until there
+/// are no more steps. The leader does so too, and waits for pieces that were taken, so that an
+/// inference gets done however many of its tasks the executor really runs at the same time, and a
+/// step costs two messages between cores, not a wake-up.
 ///
 /// Several images: each task takes whole images, with an arena of its own; nothing is waited for.
 struct Session::State {
@@ -187,7 +187,8 @@ struct Session::State {
   }
 
   /// Takes and does pieces of the current step until there are none: those of the lane's own part,
-  /// where no other core touches the ticket, then what is left of the other parts. Their number.
+  /// whose ticket no other core touches until it helps, then what is left of the other parts. Their
+  /// number.
   std::size_t take_pieces(std::size_t lane) {
     std::size_t taken = 0;
     for (std::size_t i = 0; i < threads; ++i) {
@@ -289,7 +290,7 @@ struct Session::State {
   static constexpr std::size_t kPieces = 4;      // of a part
   static constexpr std::size_t kLargePiece = 7;  // times a small one
   static constexpr std::uint64_t kFinished = std::uint64_t{0xffffffff} << 32;
-  static constexpr std::size_t kMaxThreads = 4096;
+  static constexpr std::size_t kMaxThreads = 4096;  // no machine has more to share an image
 
   /// On a line of cache of its own.
   struct alignas(64) Ticket {
@@ -302,8 +303,7 @@ struct Session::State {
   const Layout* layout = nullptr;  ///< of the call in execution or the last one
   Executor* executor;
   std::size_t threads;
-  std::size_t lane_bytes = 0;
-  Block memory;                       ///< a lane per thread: arena, scratch
+  Block memory;  ///< every thread's scratch, then their arenas, or a shared one
   std::unique_ptr<Ticket[]> tickets;  ///< of the parts of the current step, one per thread
   std::size_t classes;
   Block logit_memory;  ///< of the calls that hand logits out
