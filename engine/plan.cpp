@@ -133,10 +133,6 @@ struct Block {
   std::size_t offset = 0;
 };
 
-bool is_view(const Work& work) {
-  return std::holds_alternative<SelectRowsOp>(work.op->params);
-}
-
 /// A value is the whole of a block, or a part of one (select_rows).
 struct Placement {
   std::optional<std::size_t> block;
@@ -212,6 +208,9 @@ class Arena {
     if (!places_[id].block) return {Location::Place::kLogits, 0};
     return {Location::Place::kArena, blocks_[*places_[id].block].offset + places_[id].offset};
   }
+  Places locate(const Uses& uses) const {
+    return {locate(uses.a), uses.b ? locate(*uses.b) : Location{}, locate(uses.dst)};
+  }
 
  private:
   const Graph& graph_;
@@ -219,21 +218,6 @@ class Arena {
   std::vector<Block> blocks_;
   std::size_t bytes_ = 0;
 };
-
-Layout layout_of(const Graph& graph, const std::vector<Work>& works,
-                 std::span<const ValueId> outputs, bool shared) {
-  const Arena arena(graph, works, outputs, shared);
-  Layout layout;
-  layout.bytes = arena.bytes();
-  for (const Work& work : works) {
-    if (is_view(work)) continue;
-    const Uses uses = uses_of(work);
-    layout.steps.push_back({arena.locate(uses.a), uses.b ? arena.locate(*uses.b) : Location{},
-                            arena.locate(uses.dst)});
-  }
-  for (const ValueId id : outputs) layout.outputs.push_back(arena.locate(id));
-  return layout;
-}
 
 StepInfo info_of(const Graph& graph, const Work& work) {
   const Uses uses = uses_of(work);
@@ -253,19 +237,27 @@ StepInfo info_of(const Graph& graph, const Work& work) {
 Plan make_plan(const Graph& graph, const kernels::KernelTable& table,
                std::span<const ValueId> outputs) {
   const std::vector<Work> works = schedule(graph, outputs);
+  const Arena alone(graph, works, outputs, false);
+  // Models need less than three times the memory, but a file could have as many sizes as values.
+  constexpr std::size_t kMost = 4;
+  const Arena apart(graph, works, outputs, true);
+  const Arena& shared = apart.bytes() > kMost * alone.bytes() ? alone : apart;
   Plan plan;
+  plan.alone.bytes = alone.bytes();
+  plan.shared.bytes = shared.bytes();
   for (const Work& work : works) {
-    if (is_view(work)) continue;
     std::unique_ptr<Step> step = make_step(graph, work, table);
+    if (step == nullptr) continue;
     plan.infos.push_back(info_of(graph, work));
     plan.scratch_bytes = std::max(plan.scratch_bytes, aligned(step->scratch_bytes()));
     plan.steps.push_back({std::move(step), static_cast<std::size_t>(work.op - graph.ops.data())});
+    plan.alone.steps.push_back(alone.locate(uses_of(work)));
+    plan.shared.steps.push_back(shared.locate(uses_of(work)));
   }
-  plan.alone = layout_of(graph, works, outputs, false);
-  plan.shared = layout_of(graph, works, outputs, true);
-  // Models need less than three times the memory, but a file could have as many sizes as values.
-  constexpr std::size_t kMost = 4;
-  if (plan.shared.bytes > kMost * plan.alone.bytes) plan.shared = plan.alone;
+  for (const ValueId id : outputs) {
+    plan.alone.outputs.push_back(alone.locate(id));
+    plan.shared.outputs.push_back(shared.locate(id));
+  }
   return plan;
 }
 

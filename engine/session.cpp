@@ -135,8 +135,8 @@ struct Session::State {
     } else if (whole != 0) {
       executor->run(threads, share_images);
     }
-    if (whole != all.size()) layout = &plan->shared;
     for (std::size_t i = whole; i < all.size(); ++i) {
+      layout = &plan->shared;
       images = all.subspan(i, 1);
       out = all_logits + i * classes;
       led.store(false, std::memory_order_relaxed);
